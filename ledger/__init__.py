@@ -1,0 +1,72 @@
+"""The ledger of training runs: record what happens to a run, ask what is true of it.
+
+Every name here is loaded on first use, so that `import ledger` opens no file and loads no driver.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ledger.api import Ledger
+    from ledger.default import (
+        amend,
+        annotate,
+        attach_blog_post,
+        attach_conversation,
+        attach_crash_data,
+        count_runs,
+        get_run,
+        get_stats,
+        init_db,
+        insert_run,
+        new_chain_of_custody_id,
+        query_runs,
+        replay,
+        timeline,
+        unvoid,
+        update_run_status,
+        verify,
+        void,
+    )
+    from ledger.errors import LedgerError
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Ledger",
+    "LedgerError",
+    "amend",
+    "annotate",
+    "attach_blog_post",
+    "attach_conversation",
+    "attach_crash_data",
+    "count_runs",
+    "get_run",
+    "get_stats",
+    "init_db",
+    "insert_run",
+    "new_chain_of_custody_id",
+    "query_runs",
+    "replay",
+    "timeline",
+    "unvoid",
+    "update_run_status",
+    "verify",
+    "void",
+]
+
+_HOMES = {"Ledger": "ledger.api", "LedgerError": "ledger.errors"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'ledger' has no attribute {name!r}")
+    value: object = getattr(import_module(_HOMES.get(name, "ledger.default")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__} - {"TYPE_CHECKING", "annotations", "import_module"})

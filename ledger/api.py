@@ -1,0 +1,17 @@
+"""The ledger, through which everything goes."""
+
+from __future__ import annotations
+
+from ledger.asking import Asking
+from ledger.recording import Recording
+from ledger.upkeep import Upkeep
+
+__all__ = ["Ledger"]
+
+
+class Ledger(Recording, Asking, Upkeep):
+    """One ledger of training runs: `Ledger("runs.db")`, or `Ledger()` for the one that the environment names.
+
+    Nothing is opened before it is used. It may be shared by threads and be carried over a fork; as a
+    context manager it closes itself.
+    """

@@ -1,0 +1,62 @@
+"""The documented functions, on the ledger that the environment names at the time of the call."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import threading
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, TypeVar
+
+from ledger.api import Ledger
+from ledger.settings import Settings
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_ledgers: dict[Settings, Ledger] = {}
+_lock = threading.Lock()
+
+
+def default_ledger() -> Ledger:
+    """Return the ledger that the environment names, the same one for the same words, closed at exit."""
+    settings = Settings.read()
+    found = _ledgers.get(settings)
+    if found is None:
+        with _lock:
+            found = _ledgers.setdefault(settings, Ledger(settings.url))
+    return found
+
+
+@atexit.register
+def _close_all() -> None:
+    for ledger in _ledgers.values():
+        ledger.close()
+
+
+def _of_default(method: Callable[Concatenate[Ledger, P], R]) -> Callable[P, R]:
+    @functools.wraps(method)
+    def on_default(*args: P.args, **kwargs: P.kwargs) -> R:
+        return method(default_ledger(), *args, **kwargs)
+
+    return on_default
+
+
+init_db = _of_default(Ledger.init_db)
+insert_run = _of_default(Ledger.insert_run)
+update_run_status = _of_default(Ledger.update_run_status)
+attach_conversation = _of_default(Ledger.attach_conversation)
+attach_crash_data = _of_default(Ledger.attach_crash_data)
+attach_blog_post = _of_default(Ledger.attach_blog_post)
+get_run = _of_default(Ledger.get_run)
+query_runs = _of_default(Ledger.query_runs)
+count_runs = _of_default(Ledger.count_runs)
+get_stats = _of_default(Ledger.get_stats)
+annotate = _of_default(Ledger.annotate)
+amend = _of_default(Ledger.amend)
+void = _of_default(Ledger.void)
+unvoid = _of_default(Ledger.unvoid)
+timeline = _of_default(Ledger.timeline)
+new_chain_of_custody_id = _of_default(Ledger.new_chain_of_custody_id)
+replay = _of_default(Ledger.replay)
+verify = _of_default(Ledger.verify)

@@ -1,0 +1,209 @@
+"""Everything that is raised on purpose.
+
+* LedgerError                    catch this to catch everything below
+  x RunError                     this run does not allow it
+    . RunNotFound
+    . RunAlreadyExists
+    . WandbRunTaken
+  x AppendRefused                this event cannot be accepted
+    . EventConflict              its id is known with other content
+    . WrongExpectedVersion
+    . AppendOnly                 somebody tried to change or remove an event
+  x AskedWrongly                 also a ValueError; mend the call
+    . UnknownFilter, UnknownOrder, UnknownColumn, UnknownKeyword
+    . InvalidValue               a filter's or an argument's value that cannot be meant
+    . InvalidFact                an event that is not well formed
+  x Unreachable                  mend the place, then do the same again
+    . NotConfigured, NoLedger, NotALedger, NewerLedger
+    . LedgerBusy, LedgerUnreachable, LedgerDamaged, LedgerClosed
+  x MissingExtra                 a part that needs one more installation
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class LedgerError(Exception):
+    """Catch this to catch everything that the ledger raises on purpose."""
+
+
+class RunError(LedgerError):
+    """What this run is does not allow the call."""
+
+
+class AppendRefused(LedgerError):
+    """The ledger cannot accept this event; nothing of its batch was written."""
+
+
+class AskedWrongly(LedgerError, ValueError):
+    """The call itself is wrong; nothing was changed."""
+
+
+class Unreachable(LedgerError):
+    """The ledger cannot be used as it stands; mend the place, then do the same again."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return " Did you mean ...?" for the names closest to *name*, else "" (never raises)."""
+    close = get_close_matches(name[:100], list(known), n=3, cutoff=0.5)
+    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def shortened(value: object, length_max: int = 120) -> str:
+    """Return the repr of *value*, cut so that a message stays one line."""
+    text = repr(value)
+    return text if len(text) <= length_max else f"{text[: length_max - 3]}..."
+
+
+class RunNotFound(RunError):
+    def __init__(self, run_id: str, *, chain: bool = False) -> None:
+        self.run_id = run_id
+        what = f"no run with chain_of_custody_id {shortened(run_id)}" if chain else f"no run {shortened(run_id)}"
+        super().__init__(
+            f"{what} in this ledger. Record its launch with insert_run(...), "
+            "or check that TRAINING_DB_URL or TRAINING_DB_PATH names the ledger you mean."
+        )
+
+
+class RunAlreadyExists(RunError):
+    def __init__(self, run_id: str, differing: Iterable[str]) -> None:
+        self.run_id = run_id
+        self.differing = tuple(differing)
+        super().__init__(
+            f"run {shortened(run_id)} was launched before with another {', '.join(self.differing)}. "
+            "Launch under a new run_id, or correct the old one with amend(run_id, reason=..., column=...)."
+        )
+
+
+class WandbRunTaken(RunError):
+    def __init__(self, wandb_run_id: str, holder: str) -> None:
+        self.wandb_run_id = wandb_run_id
+        self.holder = holder
+        super().__init__(
+            f"W&B run {shortened(wandb_run_id)} belongs to run {shortened(holder)}. If this run goes on where that "
+            f"one stopped, say so with resumes_run_id={shortened(holder)}; if that one is bogus, void it."
+        )
+
+
+class EventConflict(AppendRefused):
+    def __init__(self, event_id: str, run_id: str) -> None:
+        self.event_id = event_id
+        self.run_id = run_id
+        super().__init__(
+            f"event {event_id} is known (of run {shortened(run_id)}) with other content, and the first stays. "
+            "Record a changed fact as a new event, with an event_id of its own."
+        )
+
+
+class WrongExpectedVersion(AppendRefused):
+    def __init__(self, run_id: str, expected: int, actual: int) -> None:
+        self.run_id = run_id
+        self.expected = expected
+        self.actual = actual
+        super().__init__(
+            f"run {shortened(run_id)} is at version {actual}, not at the expected {expected}. "
+            f"Read what came in between, then append with expected_version={actual}."
+        )
+
+
+class AppendOnly(AppendRefused):
+    def __init__(self) -> None:
+        super().__init__(
+            "events are append-only: the database refuses to change or remove them. "
+            "Correct a run with amend(...), or take it out of the tables with void(...)."
+        )
+
+
+class UnknownName(AskedWrongly):
+    """A name that does not exist here; the message offers the nearest."""
+
+    kind = "name"
+
+    def __init__(self, name: object, known: Iterable[str], hint: str = "") -> None:
+        self.name = name
+        known = sorted(known)
+        near = nearest(str(name), known) or f" There are: {', '.join(known)}."
+        super().__init__(f"unknown {self.kind} {shortened(name)}.{near}{hint}")
+
+
+class UnknownFilter(UnknownName):
+    kind = "filter"
+
+
+class UnknownOrder(UnknownName):
+    kind = "order"
+
+
+class UnknownColumn(UnknownName):
+    kind = "column"
+
+
+class UnknownKeyword(UnknownName, TypeError):
+    kind = "keyword"
+
+
+class InvalidValue(AskedWrongly):
+    def __init__(self, name: str, value: object, wanted: str) -> None:
+        self.name = name
+        self.value = value
+        super().__init__(f"{name}={shortened(value)} cannot be meant: {wanted}.")
+
+
+class InvalidFact(AskedWrongly):
+    """An event that is not well formed; the message names the field and what it takes."""
+
+
+class NotConfigured(Unreachable):
+    """No variable says where the ledger is, or a group of them is half set."""
+
+
+class NoLedger(Unreachable):
+    def __init__(self, place: str) -> None:
+        super().__init__(
+            f"no ledger at {place}. Create it with `ledger init` or init_db(), "
+            "or check TRAINING_DB_URL and TRAINING_DB_PATH."
+        )
+
+
+class NotALedger(Unreachable):
+    """The file is something else; it was left as it is."""
+
+
+class NewerLedger(Unreachable):
+    def __init__(self, place: str, steps: Iterable[str]) -> None:
+        super().__init__(
+            f"the ledger at {place} was written by a newer version (it has {', '.join(sorted(steps))}). "
+            "Nothing was changed. Update with: pip install --upgrade training-run-ledger"
+        )
+
+
+class LedgerBusy(Unreachable):
+    def __init__(self, place: str, seconds: float) -> None:
+        super().__init__(
+            f"the ledger at {place} was locked by another process for {seconds:.0f} s; nothing was written. "
+            "Do the same again; if it stays so, find the holder with `fuser` or `lsof` on that file."
+        )
+
+
+class LedgerUnreachable(Unreachable):
+    """The database is away, full or not writable."""
+
+
+class LedgerDamaged(Unreachable):
+    """The database itself says that the file is damaged."""
+
+
+class LedgerClosed(Unreachable):
+    def __init__(self) -> None:
+        super().__init__("this Ledger was closed. Open a new one with Ledger(url).")
+
+
+class MissingExtra(LedgerError):
+    def __init__(self, extra: str) -> None:
+        self.extra = extra
+        super().__init__(f"this needs more than the core. Install it with: pip install 'training-run-ledger[{extra}]'")

@@ -1,0 +1,165 @@
+"""An event as it is stored: its texts, its digest, and what the ledger added when it accepted it.
+
+The digest covers the texts verbatim, so an event that comes from an export or from another ledger
+is never taken apart and written again on its way.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from hashlib import sha256
+from json.encoder import encode_basestring_ascii as quoted
+
+from pydantic import JsonValue
+
+from ledger.errors import InvalidFact
+from ledger.events.catalogue import EVENT_TYPES
+from ledger.events.envelope import Event, UnknownEvent
+from ledger.events.plain import json_text
+from ledger.events.redaction import redact
+from ledger.events.times import text_of
+from ledger.events.upcast import understood
+
+__all__ = ["Fact", "Recorded", "chained", "parse_event"]
+
+# The payload's fields in which strangers keep whatever they like, secrets too.
+_OPEN_FIELDS = ("config", "metadata", "columns", "row", "hyperparameters")
+
+
+@dataclass(slots=True)
+class Fact:
+    """What an event's maker said, as the texts that are stored, and its payload as this code understands it."""
+
+    event_id: str
+    run_id: str
+    type: str
+    schema_version: int
+    occurred_at: str
+    source: str
+    payload: str
+    understood: dict[str, JsonValue] | None
+
+    @classmethod
+    def of(cls, event: Event | Recorded, *, redacting: bool) -> Fact:
+        """Return the fact that *event* states; what was recorded elsewhere is taken over verbatim.
+
+        Raises InvalidFact for an event of a known kind that is not well formed.
+        """
+        if isinstance(event, Recorded):
+            return event.fact()
+        payload = event.said()
+        if isinstance(event, UnknownEvent):
+            _refuse_malformed(event)
+        elif redacting:
+            payload = _redacted(payload)
+        return cls(
+            event.event_id,
+            event.run_id,
+            event.type,
+            event.schema_version,
+            text_of(event.occurred_at),
+            event.source_text(),
+            json_text(payload),
+            understood(event.type, event.schema_version, payload),
+        )
+
+    def digest(self) -> str:
+        """Return the SHA-256, in hexadecimal, of everything that the event's maker said."""
+        return sha256(
+            f'{{"event_id":{quoted(self.event_id)},"occurred_at":"{self.occurred_at}","payload":{self.payload},'
+            f'"run_id":{quoted(self.run_id)},"schema_version":{self.schema_version},"source":{self.source},'
+            f'"type":{quoted(self.type)}}}'.encode()
+        ).hexdigest()
+
+
+def chained(previous: str, digest: str) -> str:
+    """Return the SHA-256, in hexadecimal, of the run's previous chain (hexadecimal, "" at first) and this digest."""
+    return sha256((previous + digest).encode()).hexdigest()
+
+
+def _redacted(payload: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    total = 0
+    for name in _OPEN_FIELDS:
+        if payload.get(name):
+            made, count = redact(payload[name])
+            if count:
+                payload, total = {**payload, name: made}, total + count
+    return {**payload, "redacted": total} if total else payload
+
+
+def _refuse_malformed(event: UnknownEvent) -> None:
+    parse_event({**{name: getattr(event, name) for name in Event.model_fields}, "payload": event.payload})
+
+
+def parse_event(record: Mapping[str, object]) -> Event:
+    """Return the event of a *record*: the envelope's fields, and `payload` as a mapping.
+
+    What this code cannot understand becomes an UnknownEvent that keeps it whole. Raises InvalidFact
+    for an event of a known kind whose payload is not what that kind says.
+    """
+    envelope = {name: value for name, value in record.items() if name in Event.model_fields}
+    event = UnknownEvent(**envelope, payload=record.get("payload") or {})
+    payload = understood(event.type, event.schema_version, event.payload)
+    if payload is None:
+        return event
+    return EVENT_TYPES[event.type](**{**envelope, "schema_version": _current(event.type)}, **payload)
+
+
+def _current(type: str) -> int:
+    version: int = EVENT_TYPES[type].model_fields["schema_version"].default
+    return version
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """An event that a ledger accepted: its stored columns, and beside them the event's own fields.
+
+    `source` and `payload` are the stored texts; `event` is the event itself, and its fields can be
+    read here directly (`recorded.started_at`).
+    """
+
+    position: int
+    event_id: str
+    run_id: str
+    version: int
+    type: str
+    schema_version: int
+    occurred_at: datetime
+    recorded_at: datetime
+    source: str
+    payload: str
+    digest: str
+    chain: str
+
+    @cached_property
+    def event(self) -> Event:
+        """The event itself; an UnknownEvent where this code does not understand it."""
+        record = {name: getattr(self, name) for name in Event.model_fields if name != "source"}
+        record["source"] = json.loads(self.source)
+        record["payload"] = json.loads(self.payload)
+        try:
+            return parse_event(record)
+        except InvalidFact:  # accepted once, by a code that asked for less
+            return UnknownEvent(**record)
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self.event, name)
+
+    def fact(self) -> Fact:
+        """Return what the event's maker said, verbatim."""
+        return Fact(
+            self.event_id,
+            self.run_id,
+            self.type,
+            self.schema_version,
+            text_of(self.occurred_at),
+            self.source,
+            self.payload,
+            understood(self.type, self.schema_version, json.loads(self.payload)),
+        )

@@ -1,0 +1,80 @@
+"""A run's life: launched, started, and the three ways in which it ends."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, FiniteFloat
+
+from ledger.events.envelope import Event, Id, PlainMapping, Text
+from ledger.events.times import UtcDateTime
+
+__all__ = ["Completed", "Crashed", "EndReason", "Failed", "Launched", "Seconds", "Started"]
+
+EndReason = Literal["exception", "signal", "oom", "preempted", "timeout", "node_failure", "user", "unknown"]
+
+Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63, strict=True)]
+Hyperparameter = Int64 | FiniteFloat | Text
+
+
+def _whole_seconds(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("a number of seconds is wanted")  # noqa: TRY004 -- pydantic reports ValueErrors
+    return round(value) if isinstance(value, float) and abs(value) < 2**63 else value
+
+
+Seconds = Annotated[int, BeforeValidator(_whole_seconds), Field(ge=0, lt=2**63)]
+
+
+class Launched(Event):
+    """A launcher asked for this run; or, with `self_reported`, the run's own process said so at its start."""
+
+    type: Literal["launched"] = "launched"
+    config: PlainMapping = Field(default_factory=dict)
+    chain_of_custody_id: Id | None = None
+    run_name: Text | None = None
+    config_file_path: Text | None = None
+    host: Text | None = None
+    instance_id: Text | None = None
+    instance_type: Text | None = None
+    hyperparameters: dict[str, Hyperparameter] | None = None
+    resumes_run_id: Id | None = None
+    self_reported: bool | None = None
+    redacted: int | None = None
+
+
+class Started(Event):
+    """Training runs, for the first time or again."""
+
+    type: Literal["started"] = "started"
+    started_at: UtcDateTime | None = None
+
+
+class _Ended(Event):
+    """What every end can say."""
+
+    ended_at: UtcDateTime | None = None
+    duration_seconds: Seconds | None = None
+    final_metrics: PlainMapping | None = None
+    end_reason: EndReason | None = None
+    exit_code: Int64 | None = None
+
+
+class Completed(_Ended):
+    """Training reached its end."""
+
+    type: Literal["completed"] = "completed"
+
+
+class Failed(_Ended):
+    """Training stopped because somebody, or the program itself, decided so."""
+
+    type: Literal["failed"] = "failed"
+
+
+class Crashed(_Ended):
+    """Training stopped and nobody meant it to; `presumed` when that was concluded and not witnessed."""
+
+    type: Literal["crashed"] = "crashed"
+    detected_by: Text | None = None
+    presumed: bool | None = None

@@ -1,0 +1,50 @@
+"""Secrets are taken out before an event gets its digest: an append-only ledger would keep them for ever."""
+
+from __future__ import annotations
+
+import re
+
+from pydantic import JsonValue
+
+__all__ = ["is_secret", "redact"]
+
+REDACTED = "[redacted]"
+
+_WORD_BREAK = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+")
+_SECRET = re.compile(
+    r"(?:^|_)(?:"
+    r"api_?keys?|access_?keys?|secret_?(?:access_?)?keys?|private_?keys?|ssh_?keys?|signing_?keys?|encryption_?keys?"
+    r"|secrets?|client_?secret|passwords?|passwd|pwd|passphrase|credentials?|creds"
+    r"|(?:access|auth|api|bearer|refresh|session|security|oauth|hub|hf|github|gitlab|slack|wandb|bot|personal)_?tokens?"
+    r")$"
+)
+
+
+def is_secret(key: str) -> bool:
+    """Whether a value under *key* is a secret by its name; `pad_token`, `max_tokens`, `tokenizer` are not."""
+    return _SECRET.search("_".join(_WORD_BREAK.split(key)).lower()) is not None
+
+
+def redact(value: JsonValue) -> tuple[JsonValue, int]:
+    """Return *value* with its secrets replaced by "[redacted]", and how many there were.
+
+    A switch or nothing at all (true, false, null, "") under such a key is no secret and stays.
+    """
+    if isinstance(value, dict):
+        return _redact_mapping(value)
+    if isinstance(value, list):
+        pairs = [redact(item) for item in value]
+        return [item for item, _ in pairs], sum(count for _, count in pairs)
+    return value, 0
+
+
+def _redact_mapping(value: dict[str, JsonValue]) -> tuple[JsonValue, int]:
+    made: dict[str, JsonValue] = {}
+    total = 0
+    for key, item in value.items():
+        if is_secret(key) and not isinstance(item, bool) and item not in (None, "", REDACTED, [], {}):
+            made[key], count = REDACTED, 1
+        else:
+            made[key], count = redact(item)
+        total += count
+    return made, total

@@ -1,0 +1,161 @@
+"""Clock, identity and randomness: the only module that reads them, so that a simulation can replace them.
+
+Times never go back within one process, and ids increase strictly, so that what one process
+records keeps the order in which it was recorded, whatever the machine's clock does meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import sys
+import threading
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+__all__ = ["Origin", "new_event_id", "now", "random_text", "replaced", "source", "utc_now"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Origin(Protocol):
+    """What a simulation provides in place of the machine: `now`, `random_bits`, `source`."""
+
+    def now(self) -> datetime: ...
+    def random_bits(self, bits: int) -> int: ...
+    def source(self) -> dict[str, str | int]: ...
+
+
+class _Machine:
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def random_bits(self, bits: int) -> int:
+        return secrets.randbits(bits)
+
+    def source(self) -> dict[str, str | int]:
+        return _process_identity(os.getpid())
+
+
+@cache
+def _process_identity(pid: int) -> dict[str, str | int]:
+    from ledger import __version__
+
+    return {
+        "host": socket.gethostname(),
+        "pid": pid,
+        "user": _user(),
+        "program": Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python",
+        "version": __version__,
+    }
+
+
+def _user() -> str:
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's uid without a passwd entry
+        return str(os.getuid())
+
+
+class _State:
+    """The newest time and id given out by this process."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.origin: Origin = _Machine()
+        self.newest = _EPOCH
+        self.last_id = 0
+
+
+_state = _State()
+
+
+def _after_fork_in_child() -> None:
+    _state.lock = threading.Lock()  # another thread may have held it while we forked
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def utc_now() -> datetime:
+    """Return the clock's time as it is; for "7d ago" and `recorded_at`."""
+    return _state.origin.now()
+
+
+def now() -> datetime:
+    """Return the time, aware and in UTC, never earlier than what an earlier call here returned."""
+    with _state.lock:
+        return _advance()
+
+
+def _advance() -> datetime:
+    moment = _state.origin.now()
+    _state.newest = max(_state.newest, moment)
+    return _state.newest
+
+
+def new_event_id() -> str:
+    """Return a UUIDv7 (RFC 9562) greater than every earlier one of this process.
+
+    48 bits of milliseconds, 12 bits of the fraction of the millisecond, 62 random bits; where two
+    fall into the same fraction, the later one counts up from the earlier.
+    """
+    with _state.lock:
+        since = _advance() - _EPOCH
+        milliseconds, rest = divmod(since // _MICROSECOND, 1000)
+        candidate = (
+            (milliseconds & 0xFFFF_FFFF_FFFF) << 80
+            | 0x7 << 76
+            | (rest << 12) // 1000 << 64
+            | 0x2 << 62
+            | _state.origin.random_bits(62)
+        )
+        if candidate <= _state.last_id:
+            candidate = _following(_state.last_id)
+        _state.last_id = candidate
+    text = f"{candidate:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def _following(last: int) -> int:
+    """Count up the 74 free bits of an id and leave its version and variant bits in place."""
+    free = (last >> 80) << 74 | (last >> 64 & 0xFFF) << 62 | last & (1 << 62) - 1
+    free += 1
+    return (free >> 74) << 80 | 0x7 << 76 | (free >> 62 & 0xFFF) << 64 | 0x2 << 62 | free & (1 << 62) - 1
+
+
+def source() -> dict[str, str | int]:
+    """Return who says so: host, pid, user, program and version of this process."""
+    return _state.origin.source()
+
+
+def random_text(alphabet: str, length: int) -> str:
+    """Return *length* characters drawn from *alphabet*, whose size needs to be far below 2**32."""
+    return "".join(alphabet[_state.origin.random_bits(64) % len(alphabet)] for _ in range(length))
+
+
+def replaced(origin: Origin) -> AbstractContextManager[None]:
+    """Use *origin* inside a `with` block: the time may go back at its start and at its end."""
+    from contextlib import contextmanager
+
+    @contextmanager
+    def swap() -> Iterator[None]:
+        before = (_state.origin, _state.newest, _state.last_id)
+        _state.origin, _state.newest, _state.last_id = origin, _EPOCH, 0
+        try:
+            yield
+        finally:
+            _state.origin, _state.newest, _state.last_id = before
+
+    return swap()

@@ -1,0 +1,227 @@
+"""What a caller's words say, as events: the documented functions' arguments are checked and named here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, datetime
+from typing import Any
+
+from pydantic import JsonValue
+
+from ledger.errors import AskedWrongly, InvalidValue, UnknownColumn, UnknownKeyword, nearest
+from ledger.events import (
+    Amended,
+    Annotated,
+    Completed,
+    CrashDataAttached,
+    Crashed,
+    Described,
+    Event,
+    Failed,
+    Heartbeat,
+    Launched,
+    Started,
+    WandbAttached,
+)
+from ledger.events.plain import json_text, plain, plain_mapping
+from ledger.events.times import parse_moment, text_of
+from ledger.projections.columns import Declared, Kind
+from ledger.projections.filters import parse_whole_number
+from ledger.projections.fits import fitting
+from ledger.projections.run import COLUMNS, HYPERPARAMETERS, STATUSES
+
+__all__ = ["amended", "annotated", "crash_data", "differing", "launch", "status_change"]
+
+When = datetime | date | str
+Said = Mapping[str, object]
+
+_ENDS: dict[str, Callable[..., Event]] = {"completed": Completed, "failed": Failed, "crashed": Crashed}
+_OF_AN_END = ("ended_at", "end_reason", "exit_code")
+_WANDB = ("wandb_run_id", "wandb_url", "wandb_name")
+_DESCRIBING = ("run_name", "resumes_run_id")
+
+
+def when(at: When | None) -> dict[str, Any]:
+    """Return the envelope's time as it was said, for a backfill; nothing where the call itself is the time."""
+    return {} if at is None else {"occurred_at": at}
+
+
+def launch(run_id: str, config: object, said: dict[str, Any], at: When | None) -> list[Event]:
+    """Return the launch and, where they are said, the W&B fields."""
+    hyperparameters = {name: said.pop(name) for name in HYPERPARAMETERS if said.get(name) is not None}
+    for name, value in hyperparameters.items():
+        hyperparameters[name] = _fitted(HYPERPARAMETERS[name], name, value)
+    wandb = {name: said.pop(name, None) for name in _WANDB}
+    launched = Launched(
+        run_id=run_id,
+        config=plain_mapping(config),
+        hyperparameters=hyperparameters or None,
+        **said,
+        **when(at),
+    )
+    return [launched, *_some(WandbAttached, run_id, wandb, at)]
+
+
+def status_change(run_id: str, status: str, said: Said, at: When | None) -> list[Event]:
+    """Return the events that a call of update_run_status states, in the order in which they happen."""
+    _check_status(status)
+    metrics = None if said["final_metrics_json"] is None else metrics_of(said["final_metrics_json"])
+    events = _some(Described, run_id, _picked(said, _DESCRIBING), at)
+    events += _some(WandbAttached, run_id, _picked(said, _WANDB), at)
+    if status == "running":
+        for name in _OF_AN_END:
+            if said[name] is not None:
+                raise InvalidValue(name, said[name], "it belongs to an end, and the status is 'running'")
+        events.append(Started(run_id=run_id, started_at=said["started_at"], **when(at)))
+        progress = {"duration_seconds": said["duration_seconds"], "metrics": metrics}
+        return events + _some(Heartbeat, run_id, progress, at)
+    events += _some(Started, run_id, _picked(said, ("started_at",)), at)
+    ended = _picked(said, (*_OF_AN_END, "duration_seconds"))
+    return [*events, _ENDS[status](run_id=run_id, final_metrics=metrics, **ended, **when(at))]
+
+
+def _check_status(status: object) -> None:
+    if status == "launched":
+        raise InvalidValue(
+            "status",
+            status,
+            "a launch is recorded with insert_run(...); running, completed, failed or crashed is wanted",
+        )
+    if status not in STATUSES:
+        near = nearest(str(status), STATUSES)
+        raise InvalidValue("status", status, f"one of running, completed, failed, crashed is wanted.{near}".rstrip("."))
+
+
+def metrics_of(value: object) -> dict[str, JsonValue]:
+    """Return final metrics from a mapping, a W&B summary, or the JSON text of an object."""
+    if not isinstance(value, str):
+        return plain_mapping(value)
+    try:
+        return plain_mapping(json.loads(value))
+    except (ValueError, RecursionError):
+        raise InvalidValue("final_metrics_json", value, "a mapping or the JSON text of an object is wanted") from None
+
+
+def crash_data(run_id: str, keys: Said, at: When | None) -> list[Event]:
+    """Return the attachment, and before it the crash that it is about."""
+    if all(value is None for value in keys.values()):
+        raise AskedWrongly(f"attach_crash_data needs at least one of {', '.join(keys)}.")
+    crashed = Crashed(run_id=run_id, detected_by="attach_crash_data", **when(at))
+    return [crashed, *_some(CrashDataAttached, run_id, keys, at)]
+
+
+def annotated(run_id: str, note: str | None, tags: str | Iterable[str], metadata: Said, at: When | None) -> Event:
+    """Return a remark that says at least something."""
+    listed = (tags,) if isinstance(tags, str) else tuple(tags)
+    if note is None and not listed and not metadata:
+        raise AskedWrongly("annotate(...) needs a note, tags, or metadata as further keywords.")
+    return Annotated(
+        run_id=run_id,
+        note=note,
+        tags=listed or None,
+        metadata=plain_mapping(metadata) if metadata else None,
+        **when(at),
+    )
+
+
+def amended(run_id: str, reason: str, columns: Said, at: When | None) -> Event:
+    """Return new values for named columns, each checked against its column."""
+    amendable = [name for name, c in COLUMNS.items() if c.column.amendable]
+    if not columns:
+        raise AskedWrongly("amend(...) needs at least one column=value.")
+    for name in columns:
+        if name not in amendable:
+            hint = " The ledger itself makes this column." if name in COLUMNS else ""
+            raise UnknownColumn(name, amendable, hint)
+    values = {name: _amendment(COLUMNS[name], name, value) for name, value in columns.items()}
+    return Amended(run_id=run_id, reason=reason, columns=values, **when(at))
+
+
+def _amendment(column: Declared, name: str, value: object) -> JsonValue:
+    if value is None:
+        if not column.nullable:
+            raise InvalidValue(name, value, "this column always has a value")
+        return None
+    if column.kind == "json":
+        return _json_amendment(name, value)
+    return _fitted(column, name, value)
+
+
+def _json_amendment(name: str, value: object) -> JsonValue:
+    made = _parsed(value) if isinstance(value, str) else plain(value)
+    if not isinstance(made, list if name == "tags_json" else dict):
+        raise InvalidValue(name, value, f"{_wanted(COLUMNS[name], name)} is wanted")
+    if isinstance(made, list) and not all(isinstance(tag, str) for tag in made):
+        raise InvalidValue(name, value, f"{_wanted(COLUMNS[name], name)} is wanted")
+    return made
+
+
+def _parsed(text: str) -> JsonValue:
+    try:
+        return plain(json.loads(text))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _fitted(column: Declared, name: str, value: object) -> JsonValue:
+    """The value as the column holds it, or InvalidValue: what is said by hand is meant to be there."""
+    said = _moment(value) if column.kind == "moment" else plain(value)
+    made = fitting(column, said)
+    if made is None:
+        raise InvalidValue(name, value, f"{_wanted(column, name)} is wanted")
+    if column.name.endswith("_seconds") and isinstance(made, int):
+        parse_whole_number(name, made)
+    return made
+
+
+def _moment(value: object) -> JsonValue:
+    try:
+        return text_of(parse_moment(value))
+    except ValueError:
+        return None
+
+
+_WANTED: dict[Kind, str] = {
+    "text": "text without NUL and lone surrogates",
+    "integer": "a whole number of 64 bits",
+    "real": "a finite number",
+    "moment": "a datetime or ISO 8601 text",
+    "json": "a mapping or the JSON text of an object",
+}
+
+
+def _wanted(column: Declared, name: str) -> str:
+    if column.choices:
+        return f"one of {', '.join(column.choices)}"
+    return "a list of texts" if name == "tags_json" else _WANTED[column.kind]
+
+
+def _picked(said: Said, names: Iterable[str]) -> dict[str, Any]:
+    return {name: said[name] for name in names}
+
+
+def _some(kind: Callable[..., Event], run_id: str, said: Said, at: When | None) -> list[Event]:
+    """The event, if it has anything to say."""
+    return [kind(run_id=run_id, **said, **when(at))] if any(value is not None for value in said.values()) else []
+
+
+def refuse_unknown(unknown: Mapping[str, object], known: Iterable[str]) -> None:
+    """Raise UnknownKeyword for the first keyword that a documented function does not have."""
+    for name in unknown:
+        raise UnknownKeyword(name, known)
+
+
+def differing(said: Mapping[str, JsonValue], before: Mapping[str, JsonValue]) -> list[str]:
+    """Return the names in which two launches differ, down into their configs; at most eight."""
+    found: list[str] = []
+    for name in sorted({*said, *before} - {"redacted"}):
+        found += _differing(name, said.get(name), before.get(name))
+    return found[:8]
+
+
+def _differing(name: str, one: JsonValue, other: JsonValue) -> list[str]:
+    if isinstance(one, dict) and isinstance(other, dict):
+        prefix = "" if name == "hyperparameters" else f"{name}."
+        return [d for key in sorted({*one, *other}) for d in _differing(f"{prefix}{key}", one.get(key), other.get(key))]
+    return [] if json_text(one) == json_text(other) else [name]

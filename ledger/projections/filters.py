@@ -1,0 +1,263 @@
+"""What query_runs understands: filters and orderings, read off the columns of `Run`.
+
+Parsing ends in conditions that are plain data; the store makes SQL of them. A name or value that
+cannot be meant is an error: an ignored filter gives an answer to another question.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+
+from ledger.errors import InvalidValue, UnknownFilter, UnknownOrder, nearest
+from ledger.events.envelope import storable_text
+from ledger.events.times import parse_moment, text_of
+from ledger.projections.columns import Declared, Filter, Kind, Operator
+from ledger.projections.run import COLUMNS
+
+__all__ = [
+    "FILTERS",
+    "Condition",
+    "Order",
+    "parse_filters",
+    "parse_moment_or_age",
+    "parse_order",
+    "parse_whole_number",
+]
+
+Value = str | int | float | bool
+
+VALUES_MAX = 10_000
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One filter: a column, for JSON columns the keys below it, what to compare, and with which values."""
+
+    column: str
+    operator: Operator
+    values: tuple[Value, ...]
+    several: bool = False
+    keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Order:
+    column: str
+    descending: bool
+
+
+def _generic(column: Declared) -> Iterable[Filter]:
+    """The filters that every column of this kind has."""
+    name = column.name
+    yield Filter(name, "is")
+    yield Filter(f"not_{name}", "is_not")
+    yield Filter(f"min_{name}", "min")
+    yield Filter(f"max_{name}", "max")
+    yield Filter(f"has_{name}", "has")
+    if column.kind == "text":
+        yield Filter(f"{name}_contains", "contains")
+    if column.kind == "moment":
+        yield Filter(f"{name}_after", "after")
+        yield Filter(f"{name}_before", "before")
+
+
+FILTERS: dict[str, tuple[Declared, Filter]] = {
+    filter.name: (column, filter)
+    for column in COLUMNS.values()
+    for filter in (*_generic(column), *column.column.filters)
+}
+
+# Names below which a filter may go on with a dot into the JSON, and the column that holds it.
+JSON_ROOTS = {"config": "config_json", "metrics": "final_metrics_json", "metadata": "metadata_json"}
+TAGS = {"tags": "is", "not_tags": "is_not", "has_tags": "has"}
+
+_PATH = re.compile(rf"(not_|min_|max_|has_)?({'|'.join(JSON_ROOTS)})\.(.+?)(_contains)?", re.DOTALL)
+_PREFIXES: dict[str | None, Operator] = {
+    None: "is",
+    "not_": "is_not",
+    "min_": "min",
+    "max_": "max",
+    "has_": "has",
+}
+_AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])", re.ASCII)
+_AGE_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+def parse_filters(filters: Mapping[str, object] | None, now: datetime) -> list[Condition]:
+    """Return the conditions that *filters* state; *now* is what "7d" is counted back from.
+
+    Raises UnknownFilter and InvalidValue, which name the nearest.
+    """
+    if filters is None:
+        return []
+    if not isinstance(filters, Mapping):
+        raise InvalidValue("filters", filters, "a mapping of filter names to values is wanted")
+    return [_condition(name, value, now) for name, value in filters.items()]
+
+
+def _condition(name: object, value: object, now: datetime) -> Condition:
+    if not isinstance(name, str):
+        raise UnknownFilter(name, FILTERS)
+    if value is None:
+        raise InvalidValue(name, None, "None is no value; ask for what is not there with has_...=False")
+    if name in FILTERS:
+        column, filter = FILTERS[name]
+        return _column_condition(column, filter, value, now)
+    if name in TAGS:
+        return _tags_condition(name, value)
+    found = _PATH.fullmatch(name)
+    if found is None:
+        raise UnknownFilter(name, [*FILTERS, *TAGS], "" if "." not in name else _ROOTS_HINT)
+    prefix, root, path, contains = found.groups()
+    operator: Operator = "contains" if contains else _PREFIXES[prefix]
+    if '"' in path or "\\" in path or not path.isprintable() or (contains and prefix):
+        raise UnknownFilter(name, [], " A path is made of keys and dots, without quotes and backslashes.")
+    parse = _JSON_PARSERS.get(operator, _json_value)
+    values, several = _values(name, value, operator, partial(parse, name))
+    return Condition(JSON_ROOTS[root], operator, values, several, tuple(path.split(".")))
+
+
+_ROOTS_HINT = (
+    f" A path begins with {', '.join(f'{root}.' for root in JSON_ROOTS)} and may have not_, min_, max_, has_ before it."
+)
+
+
+def _column_condition(column: Declared, filter: Filter, value: object, now: datetime) -> Condition:
+    name, operator = filter.name, filter.operator
+    parse: Callable[[object], Value]
+    if operator == "has":
+        parse = partial(parse_boolean, name)
+    elif operator == "contains":
+        parse = partial(_text, name)
+    elif column.choices and operator in ("is", "is_not"):
+        parse = partial(_choice, name, column.choices)
+    elif column.kind == "moment":
+        parse = partial(_moment, name, now)
+    else:
+        parse = partial(_PARSERS[column.kind], name)
+    values, several = _values(name, value, operator, parse)
+    if filter.times != 1:
+        values = tuple(number * filter.times for number in values if not isinstance(number, str))
+    return Condition(column.name, operator, values, several)
+
+
+def _tags_condition(name: str, value: object) -> Condition:
+    if name == "has_tags":
+        return Condition("tags_json", "has", (parse_boolean(name, value),))
+    values, _ = _values(name, value, "is", partial(_text, name))
+    return Condition("tags", "is" if TAGS[name] == "is" else "is_not", values, several=True)
+
+
+def _values(
+    name: str, value: object, operator: Operator, parse: Callable[[object], Value]
+) -> tuple[tuple[Value, ...], bool]:
+    if operator in ("is", "is_not") and isinstance(value, list | tuple | set | frozenset):
+        if len(value) > VALUES_MAX:
+            raise InvalidValue(name, f"{len(value)} values", f"at most {VALUES_MAX} at once are wanted")
+        return tuple(parse(item) for item in value), True
+    return (parse(value),), False
+
+
+def parse_boolean(name: str, value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str | int) and str(value).lower() in _BOOLEANS:
+        return _BOOLEANS[str(value).lower()]
+    raise InvalidValue(name, value, "true or false is wanted")
+
+
+def parse_whole_number(name: str, value: object) -> int:
+    """Return a count of 0 or more, also out of its text."""
+    if isinstance(value, str) and value.isascii() and value.strip().isdigit() and len(value) < 20:
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+        raise InvalidValue(name, value, "a whole number of 0 or more is wanted")
+    return value
+
+
+def parse_moment_or_age(name: str, value: object, now: datetime) -> datetime:
+    """Return the moment that is meant; "7d" and "12h" are so long before *now*."""
+    try:
+        if isinstance(value, str) and (age := _AGE.fullmatch(value.strip())):
+            return now - timedelta(**{_AGE_UNITS[age[2]]: float(age[1])})
+        return parse_moment(value)
+    except (ValueError, OverflowError):
+        raise InvalidValue(name, value, 'a moment is wanted: a datetime, ISO 8601 text, or an age like "7d"') from None
+
+
+def _moment(name: str, now: datetime, value: object) -> str:
+    return text_of(parse_moment_or_age(name, value, now))
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str) or not storable_text(value):
+        raise InvalidValue(name, value, "text is wanted")
+    return value
+
+
+def _choice(name: str, choices: tuple[str, ...], value: object) -> str:
+    if not isinstance(value, str) or value not in choices:
+        raise InvalidValue(
+            name, value, f"one of {', '.join(choices)} is wanted{nearest(str(value), choices)}".rstrip("?")
+        )
+    return value
+
+
+def _number(name: str, value: object) -> int | float:
+    made: object = value
+    if isinstance(value, str):
+        try:
+            made = float(value) if not value.strip().lstrip("+-").isdigit() else int(value[:30])
+        except ValueError:
+            made = None
+    if isinstance(made, bool) or not isinstance(made, int | float) or math.isnan(made):
+        raise InvalidValue(name, value, "a number is wanted")
+    if isinstance(made, int) and not -(2**63) <= made < 2**63:
+        return float(made)
+    return made
+
+
+def _json_value(name: str, value: object) -> Value:
+    if isinstance(value, bool):
+        return value
+    return _text(name, value) if isinstance(value, str) else _number(name, value)
+
+
+_PARSERS: dict[Kind, Callable[[str, object], Value]] = {
+    "text": _text,
+    "json": _text,
+    "integer": _number,
+    "real": _number,
+}
+_JSON_PARSERS: dict[Operator, Callable[[str, object], Value]] = {
+    "has": parse_boolean,
+    "min": _number,
+    "max": _number,
+    "contains": _text,
+}
+
+
+def parse_order(order_by: str) -> list[Order]:
+    """Return the orderings that `"column DESC, other"` states. Raises UnknownOrder for anything else."""
+    if not isinstance(order_by, str):
+        raise UnknownOrder(order_by, COLUMNS)
+    return [_order(part) for part in order_by.split(",")]
+
+
+def _order(part: str) -> Order:
+    match part.split():
+        case [name] if name in COLUMNS:
+            return Order(name, descending=False)
+        case [name, direction] if name in COLUMNS and direction.upper() in {"ASC", "DESC"}:
+            return Order(name, descending=direction.upper() == "DESC")
+        case [name, *_]:
+            hint = " Write columns with ASC or DESC behind them, with commas between." if name in COLUMNS else ""
+            raise UnknownOrder(part.strip() if hint else name, COLUMNS, hint)
+        case _:
+            raise UnknownOrder(part, COLUMNS)

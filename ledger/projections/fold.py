@@ -1,0 +1,275 @@
+"""Events into a run. Pure and total: any history that a ledger accepted folds, and no clock is read.
+
+`fold` puts the events into canonical order, `(occurred_at, event_id)`, and lets each act on what is
+known so far; `evolve` is that one step, and the projector takes it alone where an event comes in order.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+
+from pydantic import JsonValue
+
+from ledger.events import EVENT_TYPES, Event, Fact, Recorded
+from ledger.projections.fits import fitting, projected_json, without_non_finite
+from ledger.projections.life import Life
+from ledger.projections.lifecycle import ENDED, LEADS_TO, SIGNS_OF_LIFE, revives
+from ledger.projections.run import COLUMNS, HYPERPARAMETERS, Run
+
+__all__ = ["evolve", "fold", "fold_facts"]
+
+Payload = dict[str, JsonValue]
+
+
+def fold(events: Iterable[Event | Recorded]) -> Run | None:
+    """Return the run that *events* of one run tell of, in whatever order and however often they come.
+
+    None where none of them can be understood. `wandb_run_id` is what the run claims.
+    """
+    life = fold_facts(Fact.of(event, redacting=False) for event in events)
+    return None if life is None else life.run()
+
+
+def fold_facts(facts: Iterable[Fact]) -> Life | None:
+    """Return the fold of one run's facts."""
+    life: Life | None = None
+    last = ""
+    for fact in sorted(facts, key=canonical):
+        if fact.event_id != last and fact.understood is not None:
+            life = evolve(life, fact)
+        last = fact.event_id
+    return life
+
+
+def canonical(fact: Fact) -> tuple[str, str]:
+    return fact.occurred_at, fact.event_id
+
+
+def evolve(life: Life | None, fact: Fact) -> Life:
+    """Let one event, later than all before it, act on *life* (in place). The fact has to be understood."""
+    payload = fact.understood
+    if payload is None:
+        raise ValueError("an event that is not understood is left out of the fold")
+    if life is None:
+        life = Life.born(fact.run_id, fact.occurred_at)
+    for name in _PLAIN_WRITES[fact.type]:
+        if name in payload:
+            life.write(name, payload[name])
+    act = _ACTS.get(fact.type)
+    if act is not None:
+        act(life, fact, payload)
+    return life
+
+
+def _launched(life: Life, fact: Fact, payload: Payload) -> None:
+    birth, life.launched = not life.launched, True
+    if birth and "created_at" not in life.amended:
+        life.row["created_at"] = fact.occurred_at
+    for name in _LAUNCH_WRITES:
+        if name in payload and name not in life.amended and (birth or life.row[name] is None):
+            life.write(name, payload[name])
+    stated = _stated(payload.get("hyperparameters"))
+    before = life.explicit
+    if birth:
+        life.explicit = stated
+    else:
+        life.explicit |= {name: value for name, value in stated.items() if life.row[name] is None}
+    config = _launch_config(life, payload, birth=birth)
+    life.read_hyperparameters(config)
+    for name, value in before.items():  # what an import had said, where neither launch nor config says it
+        if birth and life.row[name] is None and name not in life.amended:
+            life.explicit[name] = life.row[name] = value
+
+
+def _launch_config(life: Life, payload: Payload, *, birth: bool) -> JsonValue:
+    """Take over the launch's config, if it is its turn, and return the config that now holds."""
+    config = payload.get("config")
+    free = "config_json" not in life.amended and (birth or life.row["config_json"] in (None, "{}"))
+    if free and isinstance(config, dict):
+        life.row["config_json"] = projected_json(config)
+        return config
+    return _loaded(life.row["config_json"])
+
+
+def _stated(hyperparameters: JsonValue) -> dict[str, str | int | float | None]:
+    if not isinstance(hyperparameters, dict):
+        return {}
+    made = {n: fitting(c, hyperparameters[n]) for n, c in HYPERPARAMETERS.items() if n in hyperparameters}
+    return {name: value for name, value in made.items() if value is not None}
+
+
+def _started(life: Life, fact: Fact, payload: Payload) -> None:
+    said = fitting(COLUMNS["started_at"], payload.get("started_at"))
+    at = said if isinstance(said, str) else fact.occurred_at
+    known = life.row["started_at"]
+    life.row["started_at"] = min(at, known) if isinstance(known, str) else at
+    life.set_running()
+    life.open_segment(at)
+    life.derive_times()
+
+
+def _sign_of_life(life: Life, fact: Fact, payload: Payload) -> None:
+    life.row["last_seen_at"] = fact.occurred_at
+    if revives(life.row["status"], presumed=life.presumed):
+        life.set_running()
+        life.segment_end = None  # the presumed crash had closed it, and was wrong
+        life.derive_times()
+    if fact.type == "heartbeat" and life.row["status"] == "running":
+        life.write("duration_seconds", payload.get("duration_seconds"))
+        _write_metrics(life, payload.get("metrics"))
+
+
+def _ended(life: Life, fact: Fact, payload: Payload) -> None:
+    presumed = payload.get("presumed") is True
+    row = life.row
+    if presumed and row["status"] in ENDED and not life.presumed:
+        return
+    row["status"], life.presumed = LEADS_TO[fact.type], presumed
+    life.write("ended_at", payload.get("ended_at"))
+    if row["ended_at"] is None:
+        row["ended_at"] = fact.occurred_at
+    life.unknown_duration = False
+    said = fitting(COLUMNS["duration_seconds"], payload.get("duration_seconds"))
+    if isinstance(said, int):
+        life.said_duration = max(0, said)
+    life.write("end_reason", payload.get("end_reason"))
+    life.write("exit_code", payload.get("exit_code"))
+    _write_metrics(life, payload.get("final_metrics"))
+    if life.segment_start is not None:
+        life.segment_end = str(row["ended_at"])
+    life.derive_times()
+
+
+def _write_metrics(life: Life, metrics: JsonValue) -> None:
+    if isinstance(metrics, dict):
+        life.row["final_metrics_json"] = projected_json(without_non_finite(metrics))
+
+
+def _wandb_attached(life: Life, fact: Fact, payload: Payload) -> None:
+    wandb_run_id = fitting(COLUMNS["wandb_run_id"], payload.get("wandb_run_id"))
+    if isinstance(wandb_run_id, str):
+        life.claim = wandb_run_id
+        life.claims.setdefault(wandb_run_id, canonical(fact))
+
+
+def _annotated(life: Life, _: Fact, payload: Payload) -> None:
+    tags, metadata = payload.get("tags"), payload.get("metadata")
+    if isinstance(tags, list):
+        known = _loaded(life.row["tags_json"])
+        known = known if isinstance(known, list) else []
+        gathered = dict.fromkeys([*known, *(tag for tag in tags if isinstance(tag, str))])
+        life.row["tags_json"] = projected_json(list(gathered))
+    if isinstance(metadata, dict):
+        life.row["metadata_json"] = projected_json({**_metadata(life), **metadata})
+
+
+def _amended(life: Life, fact: Fact, payload: Payload) -> None:
+    columns = payload.get("columns")
+    for name, value in columns.items() if isinstance(columns, dict) else ():
+        column = COLUMNS.get(name)
+        if column is None or not column.column.amendable:
+            continue
+        if name == "final_metrics_json":
+            value = without_non_finite(value)
+        made = fitting(column, value)
+        if made is None and (value is not None or not column.nullable):
+            continue  # a value that does not fit was never this column's
+        life.amended.add(name)
+        _amend(life, fact, name, made)
+    life.derive_times()
+
+
+def _amend(life: Life, fact: Fact, name: str, value: str | float | None) -> None:
+    if name == "wandb_run_id":
+        life.claim = None if value is None else str(value)
+        life.claims = {} if value is None else {str(value): canonical(fact)}
+        return
+    life.row[name] = value
+    match name:
+        case "config_json":
+            life.read_hyperparameters(_loaded(value))
+        case "status":
+            life.presumed = False
+        case "duration_seconds":
+            life.said_duration, life.unknown_duration = (
+                (int(value) if value is not None else None),
+                value is None,
+            )
+        case "active_seconds":
+            life.active_before = None if value is None else int(value) * 1_000_000
+            life.segment_start = life.segment_end = None
+
+
+def _voided(life: Life, _: Fact, payload: Payload) -> None:
+    life.void_reason = str(payload.get("reason") or "")
+
+
+def _unvoided(life: Life, _: Fact, __: Payload) -> None:
+    life.void_reason = None
+
+
+def _imported(life: Life, _: Fact, payload: Payload) -> None:
+    row = payload.get("row")
+    rest: Payload = {}
+    for name, value in row.items() if isinstance(row, dict) else ():
+        if name not in _IMPORTABLE:
+            if name not in COLUMNS:
+                rest[name] = value
+        elif life.row[name] is None and name not in life.amended:
+            life.write(name, value)
+            if name in HYPERPARAMETERS and life.row[name] is not None:
+                life.explicit[name] = life.row[name]
+    if rest:
+        life.row["metadata_json"] = projected_json({**rest, **_metadata(life)})
+
+
+def _metadata(life: Life) -> Payload:
+    known = _loaded(life.row["metadata_json"])
+    return known if isinstance(known, dict) else {}
+
+
+def _loaded(text: object) -> JsonValue:
+    value: JsonValue = json.loads(text) if isinstance(text, str) else None
+    return value
+
+
+_ACTS: dict[str, Callable[[Life, Fact, Payload], None]] = {
+    "launched": _launched,
+    "started": _started,
+    **dict.fromkeys(SIGNS_OF_LIFE, _sign_of_life),
+    **dict.fromkeys(ENDED, _ended),
+    "wandb_attached": _wandb_attached,
+    "annotated": _annotated,
+    "amended": _amended,
+    "voided": _voided,
+    "unvoided": _unvoided,
+    "imported": _imported,
+}
+
+# Columns that follow from more than the one event that bears their name.
+_DERIVED = frozenset(
+    {
+        "run_id",
+        "wandb_run_id",
+        "created_at",
+        "started_at",
+        "ended_at",
+        "duration_seconds",
+        "status",
+        "end_reason",
+        "exit_code",
+        "last_seen_at",
+        "active_seconds",
+    }
+)
+
+# An event's field that bears a column's name writes that column, and nothing more has to be said of it here.
+_PLAIN_WRITES: dict[str, tuple[str, ...]] = {
+    type: () if type == "launched" else tuple(n for n in kind.payload_fields if n in COLUMNS and n not in _DERIVED)
+    for type, kind in EVENT_TYPES.items()
+}
+_LAUNCH_WRITES = tuple(n for n in EVENT_TYPES["launched"].payload_fields if n in COLUMNS)
+_IMPORTABLE = frozenset(
+    name for name, c in COLUMNS.items() if c.column.amendable and name not in _DERIVED and c.kind != "json"
+) | {"config_json", "final_metrics_json"}

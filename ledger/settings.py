@@ -1,0 +1,100 @@
+"""Where the ledger is, out of the environment: the only reader of `os.environ`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+from ledger.errors import NotConfigured
+
+__all__ = ["OFF", "Settings", "location"]
+
+OFF = "off"
+_GROUP = (
+    "TRAINING_DB_HOST",
+    "TRAINING_DB_PORT",
+    "TRAINING_DB_NAME",
+    "TRAINING_DB_USER",
+    "TRAINING_DB_PASSWORD",
+)
+_SYNCHRONOUS = ("FULL", "NORMAL")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment says: the ledger's *url*, how *synchronous* SQLite is, and whether to *redact*."""
+
+    url: str
+    synchronous: str = "FULL"
+    redact: bool = True
+
+    @classmethod
+    def read(cls, url: str | os.PathLike[str] | None = None) -> Settings:
+        """Read the environment; *url* (a URL or a path) goes before its variables.
+
+        Raises NotConfigured where no variable says where the ledger is.
+        """
+        synchronous = os.environ.get("TRAINING_DB_SYNCHRONOUS", "FULL").upper()
+        if synchronous not in _SYNCHRONOUS:
+            raise NotConfigured(f"TRAINING_DB_SYNCHRONOUS={synchronous!r} is not one of FULL and NORMAL.")
+        redact = os.environ.get("TRAINING_DB_REDACT", "on").lower() not in {"off", "0", "false", "no"}
+        return cls(location(url) if url is not None else _configured(), synchronous, redact)
+
+
+def location(place: str | os.PathLike[str]) -> str:
+    """Return a URL for a URL or a plain path; `~` is expanded and relative paths become absolute."""
+    text = os.fspath(place)
+    if text.lower() == OFF:
+        return OFF
+    if text in {":memory:", "sqlite://", "sqlite:///:memory:"}:
+        return "sqlite://"
+    if "://" not in text:
+        return f"sqlite:///{_absolute(text)}"
+    if text.startswith("sqlite:///"):
+        return f"sqlite:///{_absolute(text.removeprefix('sqlite:///'))}"
+    return text
+
+
+def _absolute(path: str) -> Path:
+    if not path.strip():
+        raise NotConfigured("the path of the ledger is empty. Give a file, for example runs.db.")
+    return Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 -- resolve() would follow a symbolic link
+
+
+def shown(url: str) -> str:
+    """Return *url* as it may be printed: a path for SQLite, never a password."""
+    if url.startswith("sqlite:///"):
+        return url.removeprefix("sqlite:///")
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    return parts._replace(netloc=f"{parts.username}:***@{parts.netloc.rpartition('@')[2]}").geturl()
+
+
+def _configured() -> str:
+    if url := os.environ.get("TRAINING_DB_URL"):
+        return location(url)
+    group = {name: os.environ.get(name) for name in _GROUP}
+    if any(group.values()):
+        return _postgresql(group)
+    if path := os.environ.get("TRAINING_DB_PATH"):
+        return location(path)
+    raise NotConfigured(
+        "TRAINING_DB_PATH not set: no variable says where the ledger is. Set it with\n"
+        "    export TRAINING_DB_PATH=~/training_runs.db\n"
+        "or export TRAINING_DB_URL=..., in the environment of the process itself: "
+        "cron, systemd and sbatch do not read ~/.bashrc."
+    )
+
+
+def _postgresql(group: dict[str, str | None]) -> str:
+    missing = [name for name, value in group.items() if not value and name != "TRAINING_DB_PORT"]
+    if missing:
+        raise NotConfigured(
+            f"the TRAINING_DB_HOST group is half set: {', '.join(missing)} missing. "
+            "Set the rest, or unset the group and use TRAINING_DB_PATH."
+        )
+    host, port, name, user, password = (quote(group[key] or "", safe="") for key in _GROUP)
+    return f"postgresql://{user}:{password}@{host}:{port or '5432'}/{name}"

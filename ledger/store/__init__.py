@@ -1,0 +1,1 @@
+"""Where facts and rows lie: the only package that speaks SQL."""

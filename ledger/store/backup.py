@@ -1,0 +1,128 @@
+"""Copies of a ledger's file: taken while writers write, and put back with nothing thrown away."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+from ledger.errors import InvalidValue, LedgerBusy, NoLedger, NotALedger
+from ledger.events.times import text_of
+from ledger.origin import utc_now
+from ledger.store.sqlite import MEMORY, Database, connect, translating
+
+__all__ = ["Restored", "backup", "restore"]
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a restore did: where the former files are now, and which of their events the backup lacks."""
+
+    set_aside: tuple[str, ...]
+    newer_events: int | None
+    newer_runs: tuple[str, ...] = ()
+
+
+def backup(database: Database, destination: str | os.PathLike[str]) -> Path:
+    """Write one file that holds the ledger as of one moment, while writers go on.
+
+    Raises InvalidValue when *destination* is there already: a backup never overwrites another.
+    """
+    target = Path(destination).expanduser()
+    if target.exists():
+        raise InvalidValue("DEST", str(target), "a file that does not exist yet is wanted")
+    unfinished = target.with_name(f".{target.name}.unfinished")
+    with translating(str(target)):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.unlink(missing_ok=True)
+        with database.read() as connection:
+            copy = connect(str(unfinished))
+            try:
+                connection.backup(copy)
+                copy.execute("PRAGMA journal_mode = DELETE")  # one file, whatever is done with it next
+            finally:
+                copy.close()
+        _to_disk(unfinished)
+        unfinished.rename(target)
+    return target
+
+
+def restore(path: str, source: str | os.PathLike[str]) -> Restored:
+    """Put the backup *source* in the place of the ledger at *path*, whose files are set aside, not deleted.
+
+    Raises LedgerBusy when another process has the ledger open, NotALedger when *source* is no ledger.
+    """
+    if path == MEMORY:
+        raise InvalidValue("--db", path, "a ledger in a file is wanted")
+    _check_source(Path(source))
+    current = Path(path)
+    newer = _newer_than(current, Path(source)) if current.exists() else (None, ())
+    with translating(path):
+        _take_alone(current)
+        stamp = text_of(utc_now()).replace(":", "").replace("-", "")
+        set_aside = []
+        for suffix in ("", "-wal", "-shm"):
+            file = Path(f"{path}{suffix}")
+            if file.exists():
+                aside = file.with_name(f"{current.name}.before-restore-{stamp}{suffix}")
+                file.rename(aside)
+                set_aside.append(str(aside))
+        current.parent.mkdir(parents=True, exist_ok=True)
+        arriving = current.with_name(f".{current.name}.arriving")
+        shutil.copyfile(source, arriving)
+        _to_disk(arriving)
+        arriving.rename(current)
+    return Restored(tuple(set_aside), *newer)
+
+
+def _to_disk(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _check_source(source: Path) -> None:
+    if not source.is_file():
+        raise NoLedger(str(source))
+    connection = connect(f"{source}")
+    try:
+        with translating(str(source)):
+            (verdict,) = connection.execute("PRAGMA quick_check").fetchone()
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    finally:
+        connection.close()
+    if verdict != "ok" or "training_events" not in tables:
+        raise NotALedger(f"{source} is no whole ledger ({verdict}); nothing was changed. Choose another backup.")
+
+
+def _newer_than(current: Path, source: Path) -> tuple[int | None, tuple[str, ...]]:
+    """The events of *current* that *source* lacks; None where the current file cannot be read any more."""
+    connection = connect(str(current))
+    try:
+        connection.execute("ATTACH DATABASE ? AS kept", (str(source),))
+        rows = connection.execute(
+            "SELECT run_id, COUNT(*) FROM main.training_events"
+            " WHERE event_id NOT IN (SELECT event_id FROM kept.training_events) GROUP BY run_id ORDER BY run_id"
+        ).fetchall()
+    except sqlite3.DatabaseError:
+        return None, ()
+    finally:
+        connection.close()
+    return sum(count for _, count in rows), tuple(run_id for run_id, _ in rows)
+
+
+def _take_alone(current: Path) -> None:
+    """Fold the WAL into the file, which only the one process that has it open can do."""
+    if not current.exists():
+        return
+    connection = connect(str(current), timeout_seconds=2)
+    try:
+        connection.execute("PRAGMA journal_mode = DELETE")
+    except sqlite3.OperationalError as exc:
+        if "locked" in str(exc):
+            raise LedgerBusy(str(current), 2) from exc
+    except sqlite3.DatabaseError:
+        pass  # damaged: that is why a backup is put back; its files are set aside as they are
+    finally:
+        connection.close()

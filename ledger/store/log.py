@@ -1,0 +1,125 @@
+"""Append to the ledger: the only INSERT into `training_events`. Nothing changes or removes an event.
+
+A run's state is a function of the set of its events, so an append never asks whether it comes in
+time, and never refuses because of a run's state. What is known already is answered as before.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from ledger import origin
+from ledger.errors import AskedWrongly, EventConflict, WrongExpectedVersion
+from ledger.events.fact import Fact, chained
+from ledger.events.times import text_of
+from ledger.store.projector import Projector
+from ledger.store.reading import EVENT_COLUMNS
+from ledger.store.statements import Connection, inserting
+from ledger.store.tables import training_events
+
+__all__ = ["Accepted", "append"]
+
+_LISTED = ", ".join(EVENT_COLUMNS)
+_KNOWN = f"SELECT {_LISTED} FROM training_events WHERE event_id = ?"
+_KNOWN_MANY = f"SELECT {_LISTED} FROM training_events WHERE event_id IN (SELECT value FROM json_each(?))"
+_RUN_ID, _DIGEST = EVENT_COLUMNS.index("run_id"), EVENT_COLUMNS.index("digest")
+
+StoredRow = Sequence[Any]
+
+
+class Accepted:
+    """The stored rows that answer a batch, in its order, and the positions that are new."""
+
+    __slots__ = ("new", "rows")
+
+    def __init__(self, rows: list[StoredRow], new: range) -> None:
+        self.rows = rows
+        self.new = new
+
+
+def append(
+    connection: Connection,
+    facts: Sequence[Fact],
+    *,
+    expected_version: int | None = None,
+    projector: Projector | None = None,
+) -> Accepted:
+    """Accept *facts* in the open transaction, with the rows that follow from them.
+
+    Raises EventConflict for an id that is known with other content, and WrongExpectedVersion where
+    there is something new to append and its run is at another version.
+    """
+    projector = projector or Projector(connection)
+    recorded_at = text_of(origin.now())
+    answers = _known(connection, facts)
+    if expected_version is not None:
+        _check_version(projector, [fact for fact in facts if fact.event_id not in answers], expected_version)
+    new: dict[str, tuple[Any, ...]] = {}
+    for fact in facts:
+        digest = fact.digest()
+        there = answers.get(fact.event_id)
+        if there is None:
+            row = _accept(projector, fact, digest, recorded_at)
+            answers[fact.event_id] = new[fact.event_id] = (None, *row)
+        elif there[_DIGEST] != digest:
+            raise EventConflict(fact.event_id, there[_RUN_ID])
+    positions = _insert(connection, [row[1:] for row in new.values()])
+    for position, (event_id, row) in zip(positions, new.items(), strict=True):
+        answers[event_id] = (position, *row[1:])
+    if new:
+        projector.save(recorded_at)
+    return Accepted([answers[fact.event_id] for fact in facts], positions)
+
+
+def _known(connection: Connection, facts: Sequence[Fact]) -> dict[str, StoredRow]:
+    if len(facts) == 1:
+        rows = connection.execute(_KNOWN, (facts[0].event_id,)).fetchall()
+    else:
+        rows = connection.execute(_KNOWN_MANY, (json.dumps([fact.event_id for fact in facts]),)).fetchall()
+    return {row[1]: row for row in rows}
+
+
+def _check_version(projector: Projector, new: Sequence[Fact], expected_version: int) -> None:
+    run_ids = {fact.run_id for fact in new}
+    if len(run_ids) > 1:
+        raise AskedWrongly(
+            "expected_version is the version of one run, and these events are of several; append them run by run."
+        )
+    for run_id in run_ids:
+        version = projector.run(run_id).version
+        if version != expected_version:
+            raise WrongExpectedVersion(run_id, expected_version, version)
+
+
+def _accept(projector: Projector, fact: Fact, digest: str, recorded_at: str) -> tuple[Any, ...]:
+    tracked = projector.run(fact.run_id)
+    chain = chained(tracked.chain, digest)
+    tracked.accept(fact, chain)
+    return (
+        fact.event_id,
+        fact.run_id,
+        tracked.version,
+        fact.type,
+        fact.schema_version,
+        fact.occurred_at,
+        recorded_at,
+        fact.source,
+        fact.payload,
+        digest,
+        chain,
+    )
+
+
+def _insert(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> range:
+    """Insert rows without positions and return the positions they got: the write lock makes them neighbours."""
+    if not rows:
+        return range(0)
+    sql = inserting(training_events).sql
+    if len(rows) == 1:
+        last = connection.execute(sql, rows[0]).lastrowid
+    else:
+        connection.executemany(sql, rows)
+        (last,) = connection.execute("SELECT last_insert_rowid()").fetchone()
+    return range(last - len(rows) + 1, last + 1)

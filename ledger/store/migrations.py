@@ -1,0 +1,120 @@
+"""The schema, as named steps that are applied in order, each in one transaction with the record of itself.
+
+The tables of the projection are made from the declarations and can be folded again, so a step that
+changes them drops them and calls `create_projected`; only the ledger's own tables are ever altered.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from ledger import origin
+from ledger.errors import NewerLedger, NotALedger
+from ledger.events.times import text_of
+from ledger.store import tables
+from ledger.store.guards import GUARDS
+
+__all__ = ["STEPS", "Step", "migrate", "schema_statements"]
+
+Insist = Callable[[sqlite3.Connection, str], None]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A change of the schema. Before one that *rewrites* what is stored, a copy of the file is kept."""
+
+    name: str
+    apply: Callable[[sqlite3.Connection], None]
+    rewrites: bool = False
+
+
+def _create_everything(connection: sqlite3.Connection) -> None:
+    for statement in schema_statements():
+        connection.execute(statement)
+
+
+STEPS: tuple[Step, ...] = (Step("m001_the_ledger", _create_everything),)
+
+
+def schema_statements() -> list[str]:
+    """Return the whole schema as SQL statements, in the order in which they are run."""
+    dialect = sqlite.dialect()
+    made = []
+    for table in tables.metadata.sorted_tables:
+        made.append(str(CreateTable(table).compile(dialect=dialect)).strip())
+        indexes = sorted(table.indexes, key=lambda index: str(index.name))
+        made += [str(CreateIndex(index).compile(dialect=dialect)) for index in indexes]
+    return made + list(GUARDS.values())
+
+
+def migrate(connection: sqlite3.Connection, path: str, insist: Insist) -> None:
+    """Apply the steps that this database has not seen; safe when many processes do so at once.
+
+    Raises NewerLedger when it knows steps that this code does not, NotALedger when it is something else.
+    """
+    if not _pending(connection, path):
+        return
+    insist(connection, "BEGIN IMMEDIATE")
+    try:
+        pending = _pending(connection, path)
+        if any(step.rewrites for step in pending) and _applied(connection) is not None:
+            _keep_copy(path, pending[0].name)
+        for step in pending:
+            step.apply(connection)
+            connection.execute(
+                "INSERT INTO ledger_migrations (name, applied_at) VALUES (?, ?)",
+                (step.name, text_of(origin.now())),
+            )
+        insist(connection, "COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _pending(connection: sqlite3.Connection, path: str) -> list[Step]:
+    applied = _applied(connection)
+    if applied is None:
+        _refuse_strangers(connection, path)
+        return list(STEPS)
+    unknown = applied - {step.name for step in STEPS}
+    if unknown:
+        raise NewerLedger(path, unknown)
+    return [step for step in STEPS if step.name not in applied]
+
+
+def _applied(connection: sqlite3.Connection) -> set[str] | None:
+    if "ledger_migrations" not in _table_names(connection):
+        return None
+    return {name for (name,) in connection.execute("SELECT name FROM ledger_migrations")}
+
+
+def _table_names(connection: sqlite3.Connection) -> set[str]:
+    return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+def _refuse_strangers(connection: sqlite3.Connection, path: str) -> None:
+    names = _table_names(connection)
+    if "training_runs" in names:
+        raise NotALedger(
+            f"{path} was made by the earlier API and has no events; it was left as it is. "
+            "Choose a new file for the ledger; taking the old rows over will be `ledger adopt`."
+        )
+    if names:
+        raise NotALedger(f"{path} is another SQLite database ({', '.join(sorted(names)[:3])}); it was left as it is.")
+
+
+def _keep_copy(path: str, name: str) -> None:
+    """Copy the database as it is before the step; a write lock is held, so nobody changes it meanwhile."""
+    copy = sqlite3.connect(f"{path}.before-{name}")
+    source = sqlite3.connect(path)
+    try:
+        source.backup(copy)
+    finally:
+        source.close()
+        copy.close()

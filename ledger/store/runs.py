@@ -1,0 +1,197 @@
+"""Ask the projected tables: one run, the runs that meet conditions, counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any
+
+import sqlalchemy as sa
+
+from ledger.projections.filters import Condition, Order
+from ledger.projections.run import COLUMNS
+from ledger.store.statements import Connection, Statement, compiled
+from ledger.store.tables import training_runs, voided_runs
+
+__all__ = ["chain_is_known", "count_runs", "get_run", "query_runs", "status_counts"]
+
+Row = dict[str, Any]
+Clause = sa.ColumnElement[bool]
+Runs = sa.FromClause
+
+_NAMES = tuple(COLUMNS)
+_THE_RUN = sa.bindparam("the_run", type_=sa.Text())
+_NUMERIC_TYPES = ("integer", "real")
+
+
+@cache
+def _one(table: sa.Table) -> Statement:
+    return compiled(sa.select(*table.columns).where(table.c.run_id == _THE_RUN))
+
+
+def get_run(connection: Connection, run_id: str) -> Row | None:
+    """Return a run's row; that of a voided run says so with `voided` and `reason`."""
+    key = {"the_run": run_id}
+    found = _one(training_runs).run(connection, key).fetchone()
+    if found is not None:
+        return dict(zip(_NAMES, found, strict=True))
+    found = _one(voided_runs).run(connection, key).fetchone()
+    return None if found is None else {**dict(zip((*_NAMES, "reason"), found, strict=True)), "voided": True}
+
+
+def query_runs(
+    connection: Connection,
+    conditions: Iterable[Condition],
+    orders: Sequence[Order],
+    *,
+    limit: int | None,
+    offset: int = 0,
+    include_voided: bool = False,
+) -> list[Row]:
+    """Return the rows that meet all *conditions*; NULLs come last, ties go by run_id."""
+    runs = _runs(include_voided=include_voided)
+    chosen = sa.select(*runs.c).where(*(clause(runs, condition) for condition in conditions))
+    chosen = chosen.order_by(*(_ordering(runs, order) for order in orders))
+    if "run_id" not in [order.column for order in orders]:
+        chosen = chosen.order_by(runs.c.run_id)
+    if limit is not None or offset:
+        chosen = chosen.limit(-1 if limit is None else limit).offset(offset)
+    names = [column.name for column in runs.c]
+    rows = [dict(zip(names, row, strict=True)) for row in compiled(chosen).ask(connection).fetchall()]
+    for row in rows if include_voided else ():
+        row["voided"] = bool(row["voided"])
+    return rows
+
+
+def count_runs(connection: Connection, conditions: Iterable[Condition], *, include_voided: bool = False) -> int:
+    runs = _runs(include_voided=include_voided)
+    counted = sa.select(sa.func.count()).select_from(runs).where(*(clause(runs, c) for c in conditions))
+    number: int = compiled(counted).ask(connection).fetchone()[0]
+    return number
+
+
+def status_counts(connection: Connection) -> list[tuple[str, int, int, int]]:
+    """Return (status, runs, with a blog post, with a crash analysis) of each status."""
+    runs = training_runs.c
+    counted = sa.select(
+        runs.status,
+        sa.func.count(),
+        sa.func.count(runs.blog_post_url),
+        sa.func.count(runs.crash_analysis_s3_key),
+    ).group_by(runs.status)
+    return [tuple(row) for row in compiled(counted).ask(connection)]
+
+
+def chain_is_known(connection: Connection, chain_of_custody_id: str) -> bool:
+    for table in (training_runs, voided_runs):
+        known = sa.select(sa.literal(1)).where(table.c.chain_of_custody_id == chain_of_custody_id).limit(1)
+        if compiled(known).ask(connection).fetchone() is not None:
+            return True
+    return False
+
+
+def _runs(*, include_voided: bool) -> Runs:
+    if not include_voided:
+        return training_runs
+    present = sa.select(*training_runs.c, sa.null().label("reason"), sa.literal(0).label("voided"))
+    voided = sa.select(*voided_runs.c, sa.literal(1).label("voided"))
+    made: Runs = sa.union_all(present, voided).subquery("all_runs")
+    return made
+
+
+def _ordering(runs: Runs, order: Order) -> sa.ColumnElement[Any]:
+    column = runs.c[order.column]
+    if order.descending:
+        return column.desc()  # NULLs come last by themselves, and an index in this order serves
+    return column.asc().nulls_last() if COLUMNS[order.column].nullable else column.asc()
+
+
+def clause(runs: Runs, condition: Condition) -> Clause:
+    """Return the condition as SQL; every value in it is bound, none is written into the text."""
+    if condition.column == "tags":
+        return _tags(runs, condition)
+    if condition.keys:
+        return _in_json(runs.c[condition.column], condition)
+    return _on_column(runs.c[condition.column], condition)
+
+
+def _on_column(column: sa.ColumnElement[Any], condition: Condition) -> Clause:
+    (value, *_) = condition.values or (None,)
+    match condition.operator:
+        case "is":
+            return column.in_(condition.values) if condition.several else column == value
+        case "is_not" if condition.several:
+            return column.is_(None) | column.not_in(condition.values)
+        case "is_not":
+            return column.is_distinct_from(value)
+        case "has":
+            return column.is_not(None) if value else column.is_(None)
+        case _:
+            return _compared(column, condition.operator, value)
+
+
+def _compared(column: sa.ColumnElement[Any], operator: str, value: object) -> Clause:
+    comparisons = {
+        "min": lambda: column >= value,
+        "max": lambda: column <= value,
+        "after": lambda: column > value,
+        "before": lambda: column < value,
+        "contains": lambda: sa.func.instr(column, value) > 0,
+    }
+    made: Clause = comparisons[operator]()
+    return made
+
+
+def _tags(runs: Runs, condition: Condition) -> Clause:
+    each = sa.func.json_each(runs.c.tags_json).table_valued("value", name="tag")
+    some: Clause = sa.exists(sa.select(sa.literal(1)).select_from(each).where(each.c.value.in_(condition.values)))
+    return some if condition.operator == "is" else ~some
+
+
+def _in_json(column: sa.ColumnElement[Any], condition: Condition) -> Clause:
+    """A condition on what lies below a JSON column: at the path, or under the whole name as one key."""
+    paths = {f'$."{".".join(condition.keys)}"', "$" + "".join(f'."{key}"' for key in condition.keys)}
+    spelled = sorted(paths, key=len)
+    found = _first(*(sa.func.json_extract(column, path) for path in spelled))
+    kind = _first(*(sa.func.json_type(column, path) for path in spelled))
+    (value, *_) = condition.values or (None,)
+    match condition.operator:
+        case "is":
+            return _json_equals(found, kind, condition)
+        case "is_not":
+            return sa.not_(sa.func.coalesce(_json_equals(found, kind, condition), sa.false()))
+        case "has":
+            there = sa.func.coalesce(kind, "null") != "null"
+            return there if value else sa.not_(there)
+        case "contains":
+            return (kind == "text") & (sa.func.instr(found, value) > 0)
+        case operator:
+            return kind.in_(_NUMERIC_TYPES) & _compared(found, operator, value)
+
+
+def _first(*found: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    return found[0] if len(found) == 1 else sa.func.coalesce(*found)
+
+
+def _json_equals(found: sa.ColumnElement[Any], kind: sa.ColumnElement[Any], condition: Condition) -> Clause:
+    """Text also stands for the number or the truth value that it spells, as it comes in a query string."""
+    some: list[Clause] = []
+    for value in condition.values:
+        if isinstance(value, bool):
+            some.append(kind == ("true" if value else "false"))
+        elif isinstance(value, str):
+            some.append((kind == "text") & (found == value))
+            if value in ("true", "false"):
+                some.append(kind == value)
+            elif (number := _spelled_number(value)) is not None:
+                some.append(kind.in_(_NUMERIC_TYPES) & (found == number))
+        else:
+            some.append(kind.in_(_NUMERIC_TYPES) & (found == value))
+    return sa.or_(sa.false(), *some)
+
+
+def _spelled_number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

@@ -1,0 +1,313 @@
+"""A ledger's SQLite file: who may write next, when the WAL is checkpointed, what survives a fork.
+
+Writers take turns by asking again, and ask more often the longer they have waited: SQLite's own
+busy handler asks ever less often, and with 16 writers one of them then waits for seconds.
+
+Checkpoints run while the write lock is held, so that no process of ours commits during one. The
+WAL-reset bug of SQLite before 3.51.3 needs just that (docs/decisions/0002).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+import sqlalchemy as sa
+from sqlalchemy.pool import QueuePool
+
+from ledger.errors import (
+    AppendOnly,
+    LedgerBusy,
+    LedgerClosed,
+    LedgerDamaged,
+    LedgerError,
+    LedgerUnreachable,
+    NoLedger,
+    NotALedger,
+)
+from ledger.store.filesystem import on_network
+from ledger.store.migrations import migrate
+
+__all__ = ["MEMORY", "SQLITE_FIXED", "Database", "connect", "translated"]
+
+MEMORY = ":memory:"
+SQLITE_FIXED = (3, 51, 3)  # the first release without the WAL-reset bug
+CHECKPOINT_EVERY = 128  # positions; about a thousand pages of WAL, as SQLite's own default has it
+
+_log = logging.getLogger("ledger")
+_open: weakref.WeakSet[Database] = weakref.WeakSet()
+
+
+class Database:
+    """One SQLite file, or a database in memory, with its connections. Opened on first use."""
+
+    def __init__(self, path: str, *, synchronous: str = "FULL", busy_seconds_max: float = 30.0) -> None:
+        self.path = path
+        self.place = "memory" if path == MEMORY else path
+        self._synchronous = synchronous
+        self._busy_seconds_max = busy_seconds_max
+        self._closed = False
+        self._reset()
+        _open.add(self)
+
+    def _reset(self) -> None:
+        self._turn = threading.RLock()
+        self._opened: tuple[int, int] | None = None  # device and inode of the file that `_held` has open
+        self._held: sqlite3.Connection | None = None  # the writer's; in memory, everybody's
+        # Readers take a connection each, threads at the same time too.
+        self._readers = sa.create_engine(
+            "sqlite://",
+            creator=self._connect,
+            poolclass=QueuePool,
+            pool_size=4,
+            max_overflow=-1,
+            pool_reset_on_return=None,
+        )
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """Hold the write lock: what is done inside is committed together, or not at all.
+
+        Creates the file, and its folders, where there is none.
+        """
+        with self._turn, translating(self.place):
+            connection = self._writer()
+            self._insist(connection, "BEGIN IMMEDIATE")
+            try:
+                yield connection
+                self._insist(connection, "COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """Read; each statement sees what is committed when it starts. Raises NoLedger where there is none."""
+        if self.path == MEMORY:
+            with self._turn, translating(self.place):
+                yield self._writer()
+            return
+        with translating(self.place):
+            self._open_existing()
+            pooled = self._readers.raw_connection()
+            try:
+                yield cast("sqlite3.Connection", pooled.driver_connection)
+            finally:
+                pooled.close()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Read one state of the ledger, whatever is committed meanwhile."""
+        with self.read() as connection:
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.execute("ROLLBACK")
+
+    def exists(self) -> bool:
+        """Whether there is something to read."""
+        if self.path == MEMORY:
+            return True
+        try:
+            return os.stat(self.path).st_size > 0  # noqa: PTH116 -- a third of the time of Path.stat, on every read
+        except OSError:
+            return False
+
+    def require(self) -> None:
+        """Raise NoLedger where there is nothing to read."""
+        if not self.exists():
+            raise NoLedger(self.place)
+
+    def checkpoint_after(self, committed: range) -> None:
+        """Checkpoint the WAL if the positions just committed cross a multiple of CHECKPOINT_EVERY.
+
+        What was committed stays so if this fails; the next crossing tries again.
+        """
+        if self.path == MEMORY or committed.start // CHECKPOINT_EVERY == committed.stop // CHECKPOINT_EVERY:
+            return
+        try:
+            self.checkpoint()
+        except LedgerError as exc:
+            _log.debug("checkpoint of %s put off: %s", self.place, exc)
+
+    def checkpoint(self) -> None:
+        """Copy the WAL into the file while nobody can commit."""
+        with self.write(), self.read() as reader:
+            reader.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def close(self) -> None:
+        """Close the connections; the last process to do so leaves one file. Closing again does nothing."""
+        self.let_go()
+        self._closed = True
+
+    def let_go(self) -> None:
+        """Close the connections; the next use opens them again."""
+        with self._turn:
+            self._readers.dispose()
+            if self._held is not None:
+                self._held.close()
+                self._held = None
+
+    def _writer(self) -> sqlite3.Connection:
+        if self._closed:
+            raise LedgerClosed
+        if self._held is not None and not self._is_still_there():
+            # Somebody moved or removed the file: what we hold is no longer the ledger. Closing it now
+            # would let SQLite remove the -wal file of whatever lies at this path today.
+            self.abandon()
+        if self._held is None:
+            if self.path != MEMORY:
+                _make_room(Path(self.path))
+            connection = self._connect()
+            connection.execute("PRAGMA busy_timeout = 0")  # `_insist` waits, and fairly
+            try:
+                self._prepare(connection)
+            except BaseException:
+                connection.close()
+                raise
+            self._held, self._opened = connection, _identity(self.path)
+        return self._held
+
+    def _is_still_there(self) -> bool:
+        return self.path == MEMORY or _identity(self.path) == self._opened
+
+    def _open_existing(self) -> None:
+        """Bring an existing file up to date, once; a file that is not there is no ledger."""
+        if self._held is not None and self._is_still_there():
+            return
+        self.require()
+        with self._turn:
+            self._writer()
+
+    def _connect(self) -> sqlite3.Connection:
+        if self._closed:
+            raise LedgerClosed
+        connection = connect(self.path, timeout_seconds=self._busy_seconds_max)
+        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")  # `checkpoint` does it, under the write lock
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        if self.path != MEMORY and not on_network(Path(self.path)):
+            (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+            if mode != "wal":
+                self._insist(connection, "PRAGMA journal_mode = WAL")
+        migrate(connection, self.path, self._insist)
+
+    def _insist(self, connection: sqlite3.Connection, sql: str) -> None:
+        """Run *sql* as soon as no other process is in the way."""
+        deadline = time.monotonic() + self._busy_seconds_max
+        pause_seconds = 0.004
+        while True:
+            try:
+                connection.execute(sql)
+            except sqlite3.OperationalError as exc:
+                if not _is_busy(exc):
+                    raise
+                if time.monotonic() > deadline:
+                    raise LedgerBusy(self.place, self._busy_seconds_max) from exc
+            else:
+                return
+            time.sleep(pause_seconds)
+            pause_seconds = max(0.0003, pause_seconds * 0.8)
+
+    def abandon(self) -> None:
+        """Forget the connections without ever closing them: they are a forked parent's, or a file's that is gone.
+
+        SQLite would take a close here for that of the parent, or clear away files that are not this one's.
+        """
+        if self.path == MEMORY:
+            self._turn = threading.RLock()
+            return
+        for kept in (self._held, self._readers):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
+        self._reset()
+
+
+def _after_fork_in_child() -> None:
+    for database in list(_open):
+        database.abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def connect(path: str, *, timeout_seconds: float = 30.0) -> sqlite3.Connection:
+    """Return a connection that begins no transactions of its own and may move between threads."""
+    return sqlite3.connect(
+        path, timeout=timeout_seconds, isolation_level=None, check_same_thread=False, cached_statements=256
+    )
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116 -- a third of the time of Path.stat, before every use
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _make_room(path: Path) -> None:
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _log.info("creating a new ledger at %s", path)
+
+
+@contextmanager
+def translating(place: str) -> Iterator[None]:
+    """Turn what the driver raises into what the ledger raises, with its cause."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as exc:
+        raise translated(exc, place) from exc
+
+
+def translated(exc: sqlite3.Error | OSError, place: str) -> Exception:
+    text = str(exc)
+    if isinstance(exc, OSError):
+        return LedgerUnreachable(f"{place}: {exc.strerror or text}. Mend the place, then do the same again.")
+    for words, make in _TRANSLATIONS:
+        if words in text:
+            return make(place, text)
+    return exc
+
+
+def _is_busy(exc: sqlite3.Error) -> bool:
+    return "locked" in str(exc) or "busy" in str(exc)
+
+
+def _unreachable(place: str, text: str) -> LedgerError:
+    return LedgerUnreachable(
+        f"the ledger at {place} cannot be used ({text}); nothing was written. "
+        "Check the disk's space and the rights on the file and its folder, then do the same again."
+    )
+
+
+_TRANSLATIONS = (
+    ("append-only", lambda place, text: AppendOnly()),
+    ("locked", lambda place, text: LedgerBusy(place, 30)),
+    ("not a database", lambda place, text: NotALedger(f"{place} is no SQLite file; it was left as it is.")),
+    (
+        "malformed",
+        lambda place, text: LedgerDamaged(
+            f"the file {place} is damaged ({text}). Put a backup in its place with `ledger restore-backup`."
+        ),
+    ),
+    ("full", _unreachable),
+    ("readonly", _unreachable),
+    ("unable to open", _unreachable),
+    ("disk I/O", _unreachable),
+)

@@ -1,0 +1,130 @@
+"""The tables as SQLAlchemy Core sees them; those of the projection are made from the fields of `Run`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from ledger.projections.columns import Declared, Kind
+from ledger.projections.run import COLUMNS
+
+__all__ = [
+    "metadata",
+    "migrations",
+    "projected",
+    "training_claims",
+    "training_events",
+    "training_heads",
+    "training_runs",
+    "voided_runs",
+]
+
+# `sqlite_strict`: a value of another type is refused by SQLite too, as every other database refuses it.
+metadata = sa.MetaData()
+
+_integer = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_real: sa.types.TypeEngine[float] = sa.Double().with_variant(sa.REAL(), "sqlite")
+_TYPES: dict[Kind, Any] = {
+    "text": sa.Text(),
+    "integer": _integer,
+    "real": _real,
+    "moment": sa.Text(),
+    "json": sa.Text(),
+}
+
+training_events = sa.Table(
+    "training_events",
+    metadata,
+    # AUTOINCREMENT: a position is never given out twice, whatever was deleted behind the ledger's back.
+    sa.Column("position", _integer, primary_key=True, autoincrement=True),
+    sa.Column("event_id", sa.Text, nullable=False, unique=True),
+    sa.Column("run_id", sa.Text, nullable=False),
+    sa.Column("version", _integer, nullable=False),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("schema_version", _integer, nullable=False),
+    sa.Column("occurred_at", sa.Text, nullable=False),
+    sa.Column("recorded_at", sa.Text, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("payload", sa.Text, nullable=False),
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Column("chain", sa.Text, nullable=False),
+    sa.UniqueConstraint("run_id", "version", name="training_events_version"),
+    sqlite_autoincrement=True,
+    sqlite_strict=True,
+)
+
+# Bookkeeping of each run that is local to this ledger: `version` is also the count of its events, and
+# `beside` what the fold carries along beside the row (see projections/life.py).
+training_heads = sa.Table(
+    "training_heads",
+    metadata,
+    sa.Column("run_id", sa.Text, primary_key=True),
+    sa.Column("version", _integer, nullable=False),
+    sa.Column("chain", sa.Text, nullable=False),
+    sa.Column("newest_occurred_at", sa.Text, nullable=False),
+    sa.Column("newest_event_id", sa.Text, nullable=False),
+    sa.Column("first_recorded_at", sa.Text, nullable=False),
+    sa.Column("unreadable", _integer, nullable=False),
+    sa.Column("beside", sa.Text, nullable=False),
+    sqlite_with_rowid=False,
+    sqlite_strict=True,
+)
+
+
+def _column(declared: Declared) -> sa.Column[object]:
+    checks: tuple[sa.schema.SchemaItem, ...] = ()
+    if declared.choices:
+        choices = ", ".join(f"'{choice}'" for choice in declared.choices)
+        checks = (sa.CheckConstraint(f"{declared.name} IN ({choices})"),)
+    return sa.Column(
+        declared.name,
+        _TYPES[declared.kind],
+        *checks,
+        primary_key=declared.name == "run_id",
+        nullable=declared.nullable,
+        comment=declared.column.doc,
+    )
+
+
+training_runs = sa.Table("training_runs", metadata, *map(_column, COLUMNS.values()), sqlite_strict=True)
+voided_runs = sa.Table(
+    "voided_runs",
+    metadata,
+    *map(_column, COLUMNS.values()),
+    sa.Column("reason", sa.Text, nullable=False, comment="Why the run was taken out."),
+    sqlite_strict=True,
+)
+
+sa.Index("training_runs_wandb_run_id", training_runs.c.wandb_run_id, unique=True)
+# What query_runs asks most, each in the order in which it answers; tests/store/test_plans.py reads the plans.
+for _names in ((), ("status",), ("host",), ("gradient_method", "status"), ("chain_of_custody_id",)):
+    sa.Index(
+        "_".join(("training_runs", *_names, "newest")),
+        *(training_runs.c[name] for name in _names),
+        training_runs.c.created_at.desc(),
+        training_runs.c.run_id,
+    )
+
+# Which run claims which W&B id; `settle` chooses among those of one id.
+training_claims = sa.Table(
+    "training_claims",
+    metadata,
+    sa.Column("run_id", sa.Text, primary_key=True),
+    sa.Column("wandb_run_id", sa.Text, nullable=False, index=True),
+    sa.Column("occurred_at", sa.Text, nullable=False),
+    sa.Column("event_id", sa.Text, nullable=False),
+    sa.Column("resumes_run_id", sa.Text),
+    sqlite_strict=True,
+)
+
+migrations = sa.Table(
+    "ledger_migrations",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("applied_at", sa.Text, nullable=False),
+    sqlite_strict=True,
+)
+
+# What a replay throws away and folds again.
+projected = (training_runs, voided_runs, training_claims)

@@ -1,0 +1,49 @@
+"""Upkeep: create, replay, verify, back up."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ledger.handle import Handle
+from ledger.store import replay, verify
+from ledger.store.backup import Restored, backup, restore
+
+__all__ = ["Upkeep"]
+
+
+class Upkeep(Handle):
+    """What proves a ledger, and what keeps it."""
+
+    def init_db(self) -> None:
+        """Create the ledger, with its folders, where there is none. Again, it does nothing."""
+        if not self._off:
+            with self._database.write():
+                pass
+
+    def replay(self) -> int:
+        """Throw the projected tables away and fold all events again; return the number of runs."""
+        self._database.require()
+        with self._database.write() as connection:
+            return replay.rebuild(connection)
+
+    def verify(self) -> verify.Verification:
+        """Check digests, chains and heads, and that every row equals the fold of its events.
+
+        The answer is true when all is well, and has the first of each kind of difference otherwise.
+        """
+        with self._database.snapshot() as connection:
+            return verify.verify(connection)
+
+    def backup(self, destination: str | os.PathLike[str]) -> Path:
+        """Write the ledger as of one moment into one new file, while writers go on."""
+        return backup(self._database, destination)
+
+    def restore_backup(self, source: str | os.PathLike[str]) -> Restored:
+        """Put a backup in this ledger's place, set its files aside, and return what the backup lacks.
+
+        Raises LedgerBusy when another process has the ledger open.
+        """
+        database = self._database
+        database.let_go()
+        return restore(database.path, source)

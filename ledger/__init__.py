@@ -6,8 +6,9 @@ Every name here is loaded on first use, so that `import ledger` opens no file an
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
+# As good as typing's to a type checker, and the import of typing would be most of this module's time.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ledger.api import Ledger
     from ledger.default import (

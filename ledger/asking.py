@@ -8,6 +8,7 @@ from typing import Any
 from ledger import origin
 from ledger.errors import AskedWrongly, InvalidValue, RunNotFound, UnknownFilter
 from ledger.events import EVENT_TYPES, Recorded
+from ledger.events.envelope import storable_text
 from ledger.handle import Handle
 from ledger.projections.filters import parse_filters, parse_order, parse_whole_number
 from ledger.projections.stats import stats
@@ -30,7 +31,7 @@ class Asking(Handle):
     def get_run(self, run_id: str) -> dict[str, Any] | None:
         """Return the row of a run, or None. A voided run is found, and says so with `voided` and `reason`."""
         with self._database.read() as connection:
-            return runs.get_run(connection, run_id)
+            return runs.get_run(connection, run_id) if _is_id(run_id) else None
 
     def query_runs(
         self,
@@ -121,16 +122,21 @@ class Asking(Handle):
                     return made
 
 
+def _is_id(run_id: object) -> bool:
+    """Whether a run could have this id at all."""
+    if not isinstance(run_id, str):
+        raise InvalidValue("run_id", run_id, "text is wanted")
+    return storable_text(run_id)
+
+
 def _check_asked(
     connection: Connection, run_id: str | None, chain_of_custody_id: str | None, types: list[str] | None
 ) -> None:
-    if run_id is not None:
-        if not isinstance(run_id, str):
-            raise InvalidValue("run_id", run_id, "text is wanted")
-        if not reading.run_is_known(connection, run_id):
-            raise RunNotFound(run_id)
-    if chain_of_custody_id is not None and not runs.chain_is_known(connection, chain_of_custody_id):
-        raise RunNotFound(chain_of_custody_id, chain=True)
+    if run_id is not None and not (_is_id(run_id) and reading.run_is_known(connection, run_id)):
+        raise RunNotFound(run_id)
+    chain = chain_of_custody_id
+    if chain is not None and not (_is_id(chain) and runs.chain_is_known(connection, chain)):
+        raise RunNotFound(chain, chain=True)
     for type in types or ():
-        if type not in EVENT_TYPES and not reading.type_is_known(connection, type):
+        if type not in EVENT_TYPES and not (_is_id(type) and reading.type_is_known(connection, type)):
             raise UnknownFilter(type, EVENT_TYPES, " That is what types= takes.")

@@ -183,9 +183,10 @@ class NewerLedger(Unreachable):
 
 
 class LedgerBusy(Unreachable):
-    def __init__(self, place: str, seconds: float) -> None:
+    def __init__(self, place: str, seconds: float | None = None) -> None:
+        since = "" if seconds is None else f" for {seconds:.0f} s"
         super().__init__(
-            f"the ledger at {place} was locked by another process for {seconds:.0f} s; nothing was written. "
+            f"the ledger at {place} was locked by another process{since}; nothing was written. "
             "Do the same again; if it stays so, find the holder with `fuser` or `lsof` on that file."
         )
 

@@ -49,9 +49,8 @@ def when(at: When | None) -> dict[str, Any]:
 
 def launch(run_id: str, config: object, said: dict[str, Any], at: When | None) -> list[Event]:
     """Return the launch and, where they are said, the W&B fields."""
-    hyperparameters = {name: said.pop(name) for name in HYPERPARAMETERS if said.get(name) is not None}
-    for name, value in hyperparameters.items():
-        hyperparameters[name] = _fitted(HYPERPARAMETERS[name], name, value)
+    stated = {name: said.pop(name, None) for name in HYPERPARAMETERS}
+    hyperparameters = {n: _fitted(HYPERPARAMETERS[n], n, value) for n, value in stated.items() if value is not None}
     wandb = {name: said.pop(name, None) for name in _WANDB}
     launched = Launched(
         run_id=run_id,
@@ -95,12 +94,11 @@ def _check_status(status: object) -> None:
 
 def metrics_of(value: object) -> dict[str, JsonValue]:
     """Return final metrics from a mapping, a W&B summary, or the JSON text of an object."""
-    if not isinstance(value, str):
-        return plain_mapping(value)
     try:
-        return plain_mapping(json.loads(value))
-    except (ValueError, RecursionError):
-        raise InvalidValue("final_metrics_json", value, "a mapping or the JSON text of an object is wanted") from None
+        return plain_mapping(json.loads(value) if isinstance(value, str) else value)
+    except (ValueError, RecursionError) as exc:
+        wanted = "a mapping or the JSON text of an object is wanted"
+        raise InvalidValue("final_metrics_json", value, f"{wanted} ({exc})") from None
 
 
 def crash_data(run_id: str, keys: Said, at: When | None) -> list[Event]:

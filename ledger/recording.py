@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any, overload
 
@@ -80,7 +80,7 @@ class Recording(Handle):
         unknown = {name: value for name, value in hyperparameters.items() if name not in HYPERPARAMETERS}
         porch.refuse_unknown(unknown, [*_LAUNCH_KEYWORDS, "at", *HYPERPARAMETERS])
         events = porch.launch(run_id, config_dict, {**said, **hyperparameters}, at)
-        self._record(run_id, events, at, _launch_check)
+        self._record(events, at, _launch_check)
 
     def update_run_status(
         self,
@@ -109,12 +109,12 @@ class Recording(Handle):
         """
         said = {name: value for name, value in locals().items() if name in _STATUS_KEYWORDS}
         porch.refuse_unknown(unknown, [*_STATUS_KEYWORDS, "at"])
-        self._record(run_id, porch.status_change(run_id, status, said, at), at, _known_run_check)
+        self._record(porch.status_change(run_id, status, said, at), at, _known_run_check)
 
     def attach_conversation(self, run_id: str, conversation_s3_key: str, *, at: When | None = None) -> None:
         """Record where the conversation that led to the run was exported to."""
         event = ConversationAttached(run_id=run_id, conversation_s3_key=conversation_s3_key, **porch.when(at))
-        self._record(run_id, [event], at, _known_run_check)
+        self._record([event], at, _known_run_check)
 
     def attach_crash_data(
         self,
@@ -131,12 +131,12 @@ class Recording(Handle):
             "crash_report_s3_key": crash_report_s3_key,
             "crash_analysis_s3_key": crash_analysis_s3_key,
         }
-        self._record(run_id, porch.crash_data(run_id, keys, at), at, _crash_check)
+        self._record(porch.crash_data(run_id, keys, at), at, _crash_check)
 
     def attach_blog_post(self, run_id: str, blog_url: str, *, at: When | None = None) -> None:
         """Record where the run was written up. Attaching again keeps both facts; the row shows the later."""
         event = BlogAttached(run_id=run_id, blog_post_url=blog_url, **porch.when(at))
-        self._record(run_id, [event], at, _known_run_check)
+        self._record([event], at, _known_run_check)
 
     def annotate(
         self,
@@ -149,19 +149,19 @@ class Recording(Handle):
         **metadata: object,
     ) -> None:
         """Record a remark: the latest note shows, tags gather, metadata is merged key by key."""
-        self._record(run_id, [porch.annotated(run_id, note, tags, metadata, at)], at, _known_run_check)
+        self._record([porch.annotated(run_id, note, tags, metadata, at)], at, _known_run_check)
 
     def amend(self, /, run_id: str, *, reason: str, at: When | None = None, **columns: object) -> None:
         """Correct columns, with a reason; None clears one. History keeps what was said before."""
-        self._record(run_id, [porch.amended(run_id, reason, columns, at)], at, _known_run_check)
+        self._record([porch.amended(run_id, reason, columns, at)], at, _known_run_check)
 
     def void(self, run_id: str, *, reason: str, at: When | None = None) -> None:
         """Take a bogus run out of tables and counts; nothing is deleted, and get_run still finds it."""
-        self._record(run_id, [Voided(run_id=run_id, reason=reason, **porch.when(at))], at, _known_run_check)
+        self._record([Voided(run_id=run_id, reason=reason, **porch.when(at))], at, _known_run_check)
 
     def unvoid(self, run_id: str, *, reason: str, at: When | None = None) -> None:
         """Take back a void."""
-        self._record(run_id, [Unvoided(run_id=run_id, reason=reason, **porch.when(at))], at, _known_run_check)
+        self._record([Unvoided(run_id=run_id, reason=reason, **porch.when(at))], at, _known_run_check)
 
     def _facts(self, events: Iterable[Event | Recorded]) -> list[Fact]:
         listed = list(events)
@@ -170,7 +170,7 @@ class Recording(Handle):
                 raise InvalidFact(f"an event of ledger.events is wanted, not {shortened(event)}.")
         return [Fact.of(event, redacting=self._settings.redact) for event in listed]
 
-    def _record(self, run_id: str, events: Sequence[Event], at: When | None, check: Check) -> None:
+    def _record(self, events: Sequence[Event], at: When | None, check: Check) -> None:
         """Append what a documented function says, after what the ledger knows of the run, if *check* allows it."""
         facts = self._facts(events)
         if self._off:
@@ -180,10 +180,10 @@ class Recording(Handle):
         with self._database.write() as connection:
             projector = Projector(connection)
             tracked = projector.run(facts[0].run_id)
+            if at is None:
+                _happen_now(tracked, facts)
             facts = check(connection, tracked, facts)
             _check_wandb_ids(connection, tracked, facts)
-            if at is None:
-                _move_behind(tracked, facts)
             accepted = log.append(connection, facts, projector=projector)
         self._database.checkpoint_after(accepted.new)
 
@@ -215,12 +215,16 @@ _STATUS_KEYWORDS = (
 )
 
 
-def _move_behind(tracked: Tracked, facts: list[Fact]) -> None:
-    """Let the call happen after what this ledger knows of the run, though that may bear a later clock's time."""
-    newest = tracked.newest[0]
+def _happen_now(tracked: Tracked, facts: list[Fact]) -> None:
+    """Let all that one call says happen at one moment, after what this ledger knows of the run.
+
+    What is known may bear the time of a clock that is ahead of ours.
+    """
+    moment, newest = facts[0].occurred_at, tracked.newest[0]
+    if newest and moment <= newest:
+        moment = text_of(parse_moment(newest) + _MICROSECOND)
     for fact in facts:
-        if newest and fact.occurred_at <= newest:
-            fact.occurred_at = text_of(parse_moment(newest) + _MICROSECOND)
+        fact.occurred_at = moment
 
 
 def _known_run_check(_: Connection, tracked: Tracked, facts: list[Fact]) -> list[Fact]:
@@ -238,51 +242,53 @@ def _crash_check(connection: Connection, tracked: Tracked, facts: list[Fact]) ->
 
 def _launch_check(connection: Connection, tracked: Tracked, facts: list[Fact]) -> list[Fact]:
     """Nothing is left to say by the same launch again; another launch of the same run is refused."""
-    launches = [
-        fact.understood
-        for fact in (reading.facts_of_run(connection, tracked.run_id) if tracked.version else ())
-        if fact.type == "launched" and fact.understood is not None
+    known = reading.facts_of_run(connection, tracked.run_id) if tracked.version else []
+    said = _of_launch(facts, 0)
+    differences = [
+        porch.differing(said, _of_launch(known, place))
+        for place, fact in enumerate(known)
+        if fact.type == "launched" and fact.understood is not None and not fact.understood.get("self_reported")
     ]
-    by_launchers = [said for said in launches if not said.get("self_reported")]
-    if not by_launchers:
+    if not differences:
         return facts
-    said, before = facts[0].understood or {}, by_launchers[0]
-    names = porch.differing(said, before)
-    for wandb in (fact.understood or {} for fact in facts[1:]):
-        wandb_run_id = wandb.get("wandb_run_id")
-        if wandb_run_id and tracked.life and wandb_run_id not in tracked.life.claims:
-            names.append("wandb_run_id")
-    if names:
-        raise RunAlreadyExists(tracked.run_id, names)
+    if all(differences):
+        raise RunAlreadyExists(tracked.run_id, differences[0])
     return []
 
 
-def _check_wandb_ids(connection: Connection, tracked: Tracked, facts: Iterable[Fact]) -> None:
+def _of_launch(facts: Sequence[Fact], place: int) -> dict[str, Any]:
+    """All that one call of insert_run said: the launch and, right behind it, the W&B fields."""
+    launched, *behind = facts[place : place + 2]
+    said = dict(launched.understood or {})
+    for fact in behind:
+        if fact.type == "wandb_attached" and fact.occurred_at == launched.occurred_at:
+            said |= fact.understood or {}
+    return said
+
+
+def _check_wandb_ids(connection: Connection, tracked: Tracked, facts: Sequence[Fact]) -> None:
     """Refuse a W&B id that another run holds and would not yield to this one."""
+    life = tracked.life
+    resumes = life.row["resumes_run_id"] if life else None
     for fact in facts:
-        said = fact.understood or {}
-        stated: Mapping[str, Any] = said
-        if fact.type == "amended":
-            columns = said.get("columns")
-            stated = columns if isinstance(columns, dict) else {}
+        stated = _stated(fact)
+        resumes = stated.get("resumes_run_id", resumes)
         wandb_run_id = stated.get("wandb_run_id")
-        if wandb_run_id and fact.type in ("wandb_attached", "amended"):
-            _check_wandb_id(connection, tracked, str(wandb_run_id), _resumes(tracked, facts))
+        if isinstance(wandb_run_id, str):
+            # Its first statement dates a claim; a new one is later than all, so that none yields to it by date.
+            since = life.claims.get(wandb_run_id) if life and fact.type != "amended" else None
+            ours = Claim(wandb_run_id, tracked.run_id, *(since or ("9999", "")), resumes)
+            others = [claim for claim in claims_to(connection, wandb_run_id) if claim.run_id != tracked.run_id]
+            holder = settle([*others, ours])
+            if holder is not None and holder != tracked.run_id:
+                raise WandbRunTaken(wandb_run_id, holder)
 
 
-def _resumes(tracked: Tracked, facts: Iterable[Fact]) -> str | None:
-    known: object = tracked.life.row["resumes_run_id"] if tracked.life else None
-    for fact in facts:
-        known = (fact.understood or {}).get("resumes_run_id") or known
-    return None if known is None else str(known)
-
-
-def _check_wandb_id(connection: Connection, tracked: Tracked, wandb_run_id: str, resumes: str | None) -> None:
-    others = [claim for claim in claims_to(connection, wandb_run_id) if claim.run_id != tracked.run_id]
-    ours = Claim(wandb_run_id, tracked.run_id, "9999", "", resumes)  # later than all: none yields to the date
-    holder = settle([*others, ours])
-    if holder is not None and holder != tracked.run_id:
-        raise WandbRunTaken(wandb_run_id, holder)
+def _stated(fact: Fact) -> dict[str, Any]:
+    """What the event says of columns: its fields, or those that it amends."""
+    said = fact.understood or {}
+    columns = said.get("columns") if fact.type == "amended" else said
+    return columns if isinstance(columns, dict) else {}
 
 
 def _unrecorded(fact: Fact) -> Recorded:

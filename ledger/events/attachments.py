@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ledger.events.envelope import Event, Id, PlainMapping, Text
 
@@ -58,6 +58,8 @@ class Described(Event):
 
 class Annotated(Event):
     """A remark: the latest note shows, tags gather, metadata is merged key by key."""
+
+    may_hold_secrets: ClassVar[tuple[str, ...]] = ("metadata",)
 
     type: Literal["annotated"] = "annotated"
     note: Text | None = None

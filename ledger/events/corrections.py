@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ledger.events.envelope import Event, Id, PlainMapping
 
@@ -11,6 +11,8 @@ __all__ = ["Amended", "Unvoided", "Voided"]
 
 class Amended(Event):
     """New values for named columns; null clears one, which nothing else can."""
+
+    may_hold_secrets: ClassVar[tuple[str, ...]] = ("columns",)
 
     type: Literal["amended"] = "amended"
     reason: Id

@@ -55,7 +55,9 @@ def _checked_event_id(value: object) -> str:
 
 
 def _own_text(value: object) -> object:
-    return str.__str__(value) if isinstance(value, str) else value  # a numpy text is a str of another class
+    if not isinstance(value, str):
+        raise ValueError("text is wanted")  # noqa: TRY004 -- pydantic reports ValueErrors
+    return str.__str__(value)  # a numpy text is a str of another class
 
 
 Text = Annotated[str, BeforeValidator(_own_text), AfterValidator(_checked_text)]
@@ -114,18 +116,20 @@ class Event(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    envelope: ClassVar[frozenset[str]]
     wire_name: ClassVar[str]
     payload_fields: ClassVar[tuple[str, ...]]
+    may_hold_secrets: ClassVar[tuple[str, ...]] = ()  # fields in which strangers keep whatever they like
 
     event_id: EventId = Field(default_factory=origin.new_event_id)
     run_id: Id
     type: str
-    schema_version: int = 1
+    schema_version: int = Field(1, ge=1, lt=2**63)
     occurred_at: UtcDateTime = Field(default_factory=origin.now)
     source: Source = Field(default_factory=_source_here)
 
     def __init__(self, **fields: Any) -> None:
+        if type(self) is Event:
+            raise InvalidFact("an Event is one of the kinds in ledger.events, for example Started(run_id=...).")
         try:
             super().__init__(**fields)
         except ValidationError as exc:

@@ -21,13 +21,10 @@ from ledger.events.catalogue import EVENT_TYPES
 from ledger.events.envelope import Event, UnknownEvent
 from ledger.events.plain import json_text
 from ledger.events.redaction import redact
-from ledger.events.times import text_of
+from ledger.events.times import LATEST, text_of
 from ledger.events.upcast import understood
 
 __all__ = ["Fact", "Recorded", "chained", "parse_event"]
-
-# The payload's fields in which strangers keep whatever they like, secrets too.
-_OPEN_FIELDS = ("config", "metadata", "columns", "row", "hyperparameters")
 
 
 @dataclass(slots=True)
@@ -51,11 +48,15 @@ class Fact:
         """
         if isinstance(event, Recorded):
             return event.fact()
+        if event.occurred_at >= LATEST:
+            raise InvalidFact(
+                f"{type(event).__name__}.occurred_at={event.occurred_at}: a moment before 9999-12-31 is wanted."
+            )
         payload = event.said()
         if isinstance(event, UnknownEvent):
             _refuse_malformed(event)
         elif redacting:
-            payload = _redacted(payload)
+            payload = _redacted(payload, event.may_hold_secrets)
         return cls(
             event.event_id,
             event.run_id,
@@ -81,9 +82,9 @@ def chained(previous: str, digest: str) -> str:
     return sha256((previous + digest).encode()).hexdigest()
 
 
-def _redacted(payload: dict[str, JsonValue]) -> dict[str, JsonValue]:
+def _redacted(payload: dict[str, JsonValue], fields: tuple[str, ...]) -> dict[str, JsonValue]:
     total = 0
-    for name in _OPEN_FIELDS:
+    for name in fields:
         if payload.get(name):
             made, count = redact(payload[name])
             if count:

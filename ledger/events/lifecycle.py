@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from numbers import Integral, Real
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, FiniteFloat
 
@@ -13,14 +14,19 @@ __all__ = ["Completed", "Crashed", "EndReason", "Failed", "Launched", "Seconds",
 
 EndReason = Literal["exception", "signal", "oom", "preempted", "timeout", "node_failure", "user", "unknown"]
 
-Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63, strict=True)]
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
+
+
+Int64 = Annotated[int, BeforeValidator(_whole), Field(ge=-(2**63), lt=2**63, strict=True)]
 Hyperparameter = Int64 | FiniteFloat | Text
 
 
 def _whole_seconds(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError("a number of seconds is wanted")  # noqa: TRY004 -- pydantic reports ValueErrors
-    return round(value) if isinstance(value, float) and abs(value) < 2**63 else value
+    return round(seconds) if isinstance(value, Real) and abs(seconds := float(value)) < 2**63 else value
 
 
 Seconds = Annotated[int, BeforeValidator(_whole_seconds), Field(ge=0, lt=2**63)]
@@ -28,6 +34,8 @@ Seconds = Annotated[int, BeforeValidator(_whole_seconds), Field(ge=0, lt=2**63)]
 
 class Launched(Event):
     """A launcher asked for this run; or, with `self_reported`, the run's own process said so at its start."""
+
+    may_hold_secrets: ClassVar[tuple[str, ...]] = ("config",)
 
     type: Literal["launched"] = "launched"
     config: PlainMapping = Field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
@@ -49,6 +49,8 @@ class CheckpointSaved(Event):
 
 class Imported(Event):
     """A row, or a W&B run, as another system had it: fills what nobody else has said."""
+
+    may_hold_secrets: ClassVar[tuple[str, ...]] = ("row",)
 
     type: Literal["imported"] = "imported"
     system: Id

@@ -8,10 +8,11 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
-__all__ = ["UtcDateTime", "parse_moment", "text_of"]
+__all__ = ["LATEST", "UtcDateTime", "parse_moment", "text_of"]
 
-# The last day of the calendar stays free, so that one microsecond later than an event is still a moment.
-_LATEST = datetime(9999, 12, 31, tzinfo=UTC)
+# Nobody may say that something occurs on the calendar's last day: so there is always a moment that is
+# one microsecond later than the newest event of a run.
+LATEST = datetime(9999, 12, 31, tzinfo=UTC)
 _OFFSET_AND_Z = re.compile(r"[+-]\d\d:?\d\d[zZ]$")
 
 
@@ -34,8 +35,6 @@ def parse_moment(value: object) -> datetime:
         value = value.astimezone(UTC)
     except OverflowError:
         raise ValueError("a moment between the years 1 and 9999 in UTC is wanted") from None
-    if value >= _LATEST:
-        raise ValueError("a moment before 9999-12-31 is wanted")
     return value
 
 

@@ -143,7 +143,7 @@ def _column_condition(column: Declared, filter: Filter, value: object, now: date
         parse = partial(_PARSERS[column.kind], name)
     values, several = _values(name, value, operator, parse)
     if filter.times != 1:
-        values = tuple(number * filter.times for number in values if not isinstance(number, str))
+        values = tuple(_in_64_bits(number * filter.times) for number in values if not isinstance(number, str))
     return Condition(column.name, operator, values, several)
 
 
@@ -218,9 +218,14 @@ def _number(name: str, value: object) -> int | float:
             made = None
     if isinstance(made, bool) or not isinstance(made, int | float) or math.isnan(made):
         raise InvalidValue(name, value, "a number is wanted")
-    if isinstance(made, int) and not -(2**63) <= made < 2**63:
-        return float(made)
-    return made
+    return _in_64_bits(made)
+
+
+def _in_64_bits(number: float) -> int | float:
+    """A number that a driver takes: a larger integer compares as well as a float."""
+    if isinstance(number, int) and not -(2**63) <= number < 2**63:
+        return math.copysign(2.0**64, number)
+    return number
 
 
 def _json_value(name: str, value: object) -> Value:

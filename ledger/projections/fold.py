@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from ledger.events import EVENT_TYPES, Event, Fact, Recorded
 from ledger.projections.fits import fitting, projected_json, without_non_finite
-from ledger.projections.life import Life
+from ledger.projections.life import Life, read_config
 from ledger.projections.lifecycle import ENDED, LEADS_TO, SIGNS_OF_LIFE, revives
 from ledger.projections.run import COLUMNS, HYPERPARAMETERS, Run
 
@@ -59,7 +59,27 @@ def evolve(life: Life | None, fact: Fact) -> Life:
     act = _ACTS.get(fact.type)
     if act is not None:
         act(life, fact, payload)
+    if fact.type not in SIGNS_OF_LIFE:
+        life.settled = canonical(fact)
     return life
+
+
+def slips_in(life: Life, fact: Fact) -> bool:
+    """Whether a late event can be folded without folding the run afresh.
+
+    So it is for a sign of life between the latest event of another kind and the latest sign of life:
+    among signs of life in a row, all that their order decides is whose metrics and duration show.
+    Many processes that write to one run make this the common case.
+    """
+    if fact.type not in SIGNS_OF_LIFE or fact.understood is None or life.signed is None:
+        return False
+    return (life.settled or ("", "")) < canonical(fact) < life.signed
+
+
+def evolve_late(life: Life, fact: Fact) -> None:
+    """Let a late event that `slips_in` act on *life*, as it would have in its time."""
+    if fact.understood is not None:
+        _heartbeat(life, fact, fact.understood)
 
 
 def _launched(life: Life, fact: Fact, payload: Payload) -> None:
@@ -70,23 +90,18 @@ def _launched(life: Life, fact: Fact, payload: Payload) -> None:
         if name in payload and name not in life.amended and (birth or life.row[name] is None):
             life.write(name, payload[name])
     stated = _stated(payload.get("hyperparameters"))
-    before = life.explicit
-    if birth:
-        life.explicit = stated
-    else:
-        life.explicit |= {name: value for name, value in stated.items() if life.row[name] is None}
-    config = _launch_config(life, payload, birth=birth)
-    life.read_hyperparameters(config)
-    for name, value in before.items():  # what an import had said, where neither launch nor config says it
-        if birth and life.row[name] is None and name not in life.amended:
-            life.explicit[name] = life.row[name] = value
+    if not birth:
+        known = _loaded(life.row["config_json"])
+        stated = {n: value for n, value in stated.items() if read_config(HYPERPARAMETERS[n], known) is None}
+    life.explicit = {**stated, **life.explicit}
+    life.read_hyperparameters(_launch_config(life, payload, birth=birth))
 
 
 def _launch_config(life: Life, payload: Payload, *, birth: bool) -> JsonValue:
     """Take over the launch's config, if it is its turn, and return the config that now holds."""
     config = payload.get("config")
-    free = "config_json" not in life.amended and (birth or life.row["config_json"] in (None, "{}"))
-    if free and isinstance(config, dict):
+    free = life.row["config_json"] in (None, "{}") or (birth and bool(config))
+    if free and isinstance(config, dict) and "config_json" not in life.amended:
         life.row["config_json"] = projected_json(config)
         return config
     return _loaded(life.row["config_json"])
@@ -110,14 +125,26 @@ def _started(life: Life, fact: Fact, payload: Payload) -> None:
 
 
 def _sign_of_life(life: Life, fact: Fact, payload: Payload) -> None:
-    life.row["last_seen_at"] = fact.occurred_at
+    life.row["last_seen_at"], life.signed = fact.occurred_at, canonical(fact)
     if revives(life.row["status"], presumed=life.presumed):
         life.set_running()
         life.segment_end = None  # the presumed crash had closed it, and was wrong
         life.derive_times()
-    if fact.type == "heartbeat" and life.row["status"] == "running":
-        life.write("duration_seconds", payload.get("duration_seconds"))
-        _write_metrics(life, payload.get("metrics"))
+    _heartbeat(life, fact, payload)
+
+
+def _heartbeat(life: Life, fact: Fact, payload: Payload) -> None:
+    """Show the duration and metrics so far of a run that runs, unless a later heartbeat's show already."""
+    if fact.type != "heartbeat" or life.row["status"] != "running":
+        return
+    key = canonical(fact)
+    duration = fitting(COLUMNS["duration_seconds"], payload.get("duration_seconds"))
+    if duration is not None and key > (life.duration_from or key[:0]):
+        life.row["duration_seconds"], life.duration_from = duration, key
+        life.said_duration, life.unknown_duration = None, False
+    if isinstance(payload.get("metrics"), dict) and key > (life.metrics_from or key[:0]):
+        _write_metrics(life, payload["metrics"])
+        life.metrics_from = key
 
 
 def _ended(life: Life, fact: Fact, payload: Payload) -> None:
@@ -170,11 +197,11 @@ def _amended(life: Life, fact: Fact, payload: Payload) -> None:
         column = COLUMNS.get(name)
         if column is None or not column.column.amendable:
             continue
-        if name == "final_metrics_json":
-            value = without_non_finite(value)
-        made = fitting(column, value)
+        made = fitting(column, without_non_finite(value) if name == "final_metrics_json" else value)
         if made is None and (value is not None or not column.nullable):
             continue  # a value that does not fit was never this column's
+        if isinstance(made, int) and made < 0 and name.endswith("_seconds"):
+            continue
         life.amended.add(name)
         _amend(life, fact, name, made)
     life.derive_times()
@@ -216,10 +243,13 @@ def _imported(life: Life, _: Fact, payload: Payload) -> None:
         if name not in _IMPORTABLE:
             if name not in COLUMNS:
                 rest[name] = value
-        elif life.row[name] is None and name not in life.amended:
+        elif name in HYPERPARAMETERS:
+            life.imported.setdefault(name, fitting(COLUMNS[name], value))
+        elif name == "final_metrics_json" and life.row[name] is None and name not in life.amended:
+            _write_metrics(life, value)
+        elif life.row[name] in (None, "{}") and name not in life.amended:
             life.write(name, value)
-            if name in HYPERPARAMETERS and life.row[name] is not None:
-                life.explicit[name] = life.row[name]
+    life.read_hyperparameters(_loaded(life.row["config_json"]))
     if rest:
         life.row["metadata_json"] = projected_json({**rest, **_metadata(life)})
 

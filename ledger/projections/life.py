@@ -22,10 +22,12 @@ from ledger.projections.run import COLUMNS, HYPERPARAMETERS, Run
 __all__ = ["Life", "Row"]
 
 Row = dict[str, Plain]
+Key = tuple[str, str]  # (occurred_at, event_id): canonical order
 
 # What the fold writes: all but what is local to a ledger, and but for `wandb_run_id`, which `settle` gives.
 FOLDED = tuple(name for name, c in COLUMNS.items() if not c.column.local and name != "wandb_run_id")
 
+_INTEGER_MAX = 2**63 - 1
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -37,6 +39,7 @@ class Life:
     launched: bool = False
     amended: set[str] = field(default_factory=set)
     explicit: Row = field(default_factory=dict)  # hyperparameters that were stated, not read from the config
+    imported: Row = field(default_factory=dict)  # hyperparameters that only another system knew
     presumed: bool = False  # the crash that the row shows was concluded, not witnessed
     said_duration: int | None = None
     unknown_duration: bool = False  # a person cleared it
@@ -44,8 +47,14 @@ class Life:
     segment_start: str | None = None
     segment_end: str | None = None  # None while the segment is open
     claim: str | None = None
-    claims: dict[str, tuple[str, str]] = field(default_factory=dict)  # each stated id and its earliest statement
+    claims: dict[str, Key] = field(default_factory=dict)  # each stated id and its earliest statement
     void_reason: str | None = None
+    # Canonical keys: of the latest event that is no sign of life, of the latest sign of life, and of the
+    # latest heartbeat whose metrics, and whose duration, the row shows.
+    settled: Key | None = None
+    signed: Key | None = None
+    metrics_from: Key | None = None
+    duration_from: Key | None = None
 
     @classmethod
     def born(cls, run_id: str, occurred_at: str) -> Life:
@@ -64,8 +73,13 @@ class Life:
             packed["amended"] = list[JsonValue](sorted(self.amended))
         if self.explicit:
             packed["explicit"] = dict(self.explicit)
+        if self.imported:
+            packed["imported"] = dict(self.imported)
         if self.claims:
             packed["claims"] = {name: list(key) for name, key in self.claims.items()}
+        for name in _KEYS:
+            if (key := getattr(self, name)) is not None:
+                packed[name] = list(key)
         return _encode(packed) if packed else ""
 
     @classmethod
@@ -76,6 +90,9 @@ class Life:
         packed = json.loads(beside)
         amended = set(packed.pop("amended", ()))
         claims = {name: (key[0], key[1]) for name, key in packed.pop("claims", {}).items()}
+        for name in _KEYS:
+            if name in packed:
+                packed[name] = tuple(packed[name])
         return cls(row, amended=amended, claims=claims, **packed)
 
     def claimed(self) -> Claim | None:
@@ -101,7 +118,8 @@ class Life:
         for name, column in HYPERPARAMETERS.items():
             if name not in self.amended:
                 stated = self.explicit.get(name)
-                self.row[name] = read_config(column, config) if stated is None else stated
+                read = read_config(column, config) if stated is None else stated
+                self.row[name] = self.imported.get(name) if read is None else read
 
     def set_running(self) -> None:
         self.row["status"] = "running"
@@ -109,7 +127,7 @@ class Life:
         self.said_duration, self.unknown_duration, self.presumed = None, False, False
 
     def open_segment(self, at: str) -> None:
-        """Begin to count active time, unless it is being counted; a segment begins no earlier than the last one ended."""
+        """Begin to count active time, unless it is being counted; no earlier than the last segment ended."""
         if self.segment_start is not None and self.segment_end is None:
             return
         self.active_before = self.active_microseconds()
@@ -125,7 +143,7 @@ class Life:
         """Bring the two durations in line with what was said and with the moments they are made of."""
         row = self.row
         active = self.active_microseconds()
-        row["active_seconds"] = None if active is None else active // 1_000_000
+        row["active_seconds"] = None if active is None else min(active // 1_000_000, _INTEGER_MAX)
         started, ended = row["started_at"], row["ended_at"]
         if self.unknown_duration:
             row["duration_seconds"] = None
@@ -148,7 +166,10 @@ def read_config(column: Declared, config: JsonValue) -> Plain:
 
 
 def microseconds_between(start: str, end: str) -> int:
-    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)) // _MICROSECOND
+    try:
+        return (datetime.fromisoformat(end) - datetime.fromisoformat(start)) // _MICROSECOND
+    except ValueError:  # somebody changed a stored time behind our back, and verify has to get as far as saying so
+        return 0
 
 
 _SCALARS = (
@@ -162,4 +183,5 @@ _SCALARS = (
     "claim",
     "void_reason",
 )
+_KEYS = ("settled", "signed", "metrics_from", "duration_from")
 _encode = json.JSONEncoder(separators=(",", ":"), sort_keys=True, allow_nan=False).encode

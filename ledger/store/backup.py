@@ -34,6 +34,7 @@ def backup(database: Database, destination: str | os.PathLike[str]) -> Path:
     if target.exists():
         raise InvalidValue("DEST", str(target), "a file that does not exist yet is wanted")
     unfinished = target.with_name(f".{target.name}.unfinished")
+    database.require()
     with translating(str(target)):
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished.unlink(missing_ok=True)

@@ -8,7 +8,31 @@ __all__ = ["on_network"]
 
 # WAL needs memory shared between all who have the file open: one machine. Names as in /proc/mounts.
 _NETWORK = frozenset(
-    ["nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "afs", "ceph", "glusterfs", "pvfs2", "panfs", "wekafs", "ocfs2", "gfs2", "9p", "fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "fuse.juicefs", "fuse.ceph", "fuse.rclone"]
+    [
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "smbfs",
+        "lustre",
+        "gpfs",
+        "beegfs",
+        "afs",
+        "ceph",
+        "glusterfs",
+        "pvfs2",
+        "panfs",
+        "wekafs",
+        "ocfs2",
+        "gfs2",
+        "9p",
+        "fuse.sshfs",
+        "fuse.glusterfs",
+        "fuse.s3fs",
+        "fuse.juicefs",
+        "fuse.ceph",
+        "fuse.rclone",
+    ]
 )
 
 

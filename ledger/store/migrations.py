@@ -19,7 +19,7 @@ from ledger.events.times import text_of
 from ledger.store import tables
 from ledger.store.guards import GUARDS
 
-__all__ = ["STEPS", "Step", "migrate", "schema_statements"]
+__all__ = ["STEPS", "Step", "migrate", "pending", "schema_statements"]
 
 Insist = Callable[[sqlite3.Connection, str], None]
 
@@ -57,14 +57,14 @@ def migrate(connection: sqlite3.Connection, path: str, insist: Insist) -> None:
 
     Raises NewerLedger when it knows steps that this code does not, NotALedger when it is something else.
     """
-    if not _pending(connection, path):
+    if not pending(connection, path):
         return
     insist(connection, "BEGIN IMMEDIATE")
     try:
-        pending = _pending(connection, path)
-        if any(step.rewrites for step in pending) and _applied(connection) is not None:
-            _keep_copy(path, pending[0].name)
-        for step in pending:
+        steps = pending(connection, path)
+        if any(step.rewrites for step in steps) and _applied(connection) is not None:
+            _keep_copy(path, steps[0].name)
+        for step in steps:
             step.apply(connection)
             connection.execute(
                 "INSERT INTO ledger_migrations (name, applied_at) VALUES (?, ?)",
@@ -77,7 +77,8 @@ def migrate(connection: sqlite3.Connection, path: str, insist: Insist) -> None:
         raise
 
 
-def _pending(connection: sqlite3.Connection, path: str) -> list[Step]:
+def pending(connection: sqlite3.Connection, path: str) -> list[Step]:
+    """Return the steps that this database has not seen; refuse what is no ledger, or a newer one."""
     applied = _applied(connection)
     if applied is None:
         _refuse_strangers(connection, path)

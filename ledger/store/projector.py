@@ -6,7 +6,7 @@ makes this refold its run from all its events. Both give the same row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from ledger.events.fact import Fact
 from ledger.projections.claims import Claim, settle
-from ledger.projections.fold import canonical, evolve, fold_facts
+from ledger.projections.fold import canonical, evolve, evolve_late, fold_facts, slips_in
 from ledger.projections.life import FOLDED, Life, Row
 from ledger.store.reading import facts_of_run
 from ledger.store.statements import Connection, Statement, compiled, inserting, updating
@@ -69,11 +69,7 @@ class Projector:
 
     def _save(self, tracked: Tracked, recorded_at: str) -> set[str]:
         new = sorted(tracked.new, key=canonical)
-        if canonical(new[0]) > tracked.newest:
-            for fact in new:
-                if fact.understood is not None:
-                    tracked.life = evolve(tracked.life, fact)
-        else:
+        if not _fold_onto(tracked, new):
             tracked.life = fold_facts(facts_of_run(self._connection, tracked.run_id))
         tracked.newest = max(tracked.newest, canonical(new[-1]))
         tracked.unreadable += sum(fact.understood is None for fact in new)
@@ -126,6 +122,19 @@ class Projector:
         if claim is not None:
             inserting(training_claims).run(self._connection, claim._asdict())
         return {claimed.wandb_run_id for claimed in (before, claim) if claimed is not None}
+
+
+def _fold_onto(tracked: Tracked, new: Sequence[Fact]) -> bool:
+    """Fold new facts, in canonical order, onto what is there; False where one is older and changes more than itself."""
+    for fact in new:
+        if canonical(fact) > tracked.newest:
+            if fact.understood is not None:
+                tracked.life = evolve(tracked.life, fact)
+        elif tracked.life is not None and slips_in(tracked.life, fact):
+            evolve_late(tracked.life, fact)
+        elif fact.understood is not None:
+            return False
+    return True
 
 
 def settle_ids(connection: Connection, ids: Iterable[str]) -> None:

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
+from pydantic import JsonValue
 
 from ledger.events.fact import Fact, Recorded
 from ledger.events.upcast import understood
@@ -24,8 +25,17 @@ _THE_RUN = sa.bindparam("the_run", type_=sa.Text())
 
 def fact_of(event_id: str, run_id: str, type: str, version: int, occurred_at: str, source: str, payload: str) -> Fact:
     """Return the fact that the stored columns make."""
-    said = understood(type, version, json.loads(payload))
+    said = understood(type, version, _loaded(payload))
     return Fact(event_id, run_id, type, version, occurred_at, source, payload, said)
+
+
+def _loaded(payload: str) -> dict[str, JsonValue]:
+    """The payload; what somebody made unreadable behind our back is nothing that can be understood."""
+    try:
+        loaded = json.loads(payload)
+    except (ValueError, RecursionError):
+        loaded = None
+    return loaded if isinstance(loaded, dict) else {"unreadable": payload}
 
 
 @cache

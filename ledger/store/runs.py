@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cache
+from dataclasses import replace
+from functools import cache, lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -41,7 +42,7 @@ def get_run(connection: Connection, run_id: str) -> Row | None:
 
 def query_runs(
     connection: Connection,
-    conditions: Iterable[Condition],
+    conditions: Sequence[Condition],
     orders: Sequence[Order],
     *,
     limit: int | None,
@@ -49,25 +50,57 @@ def query_runs(
     include_voided: bool = False,
 ) -> list[Row]:
     """Return the rows that meet all *conditions*; NULLs come last, ties go by run_id."""
+    shapes, values = _taken_apart(conditions)
+    statement = _query(shapes, tuple(orders), include_voided=include_voided)
+    window = {"at_most": -1 if limit is None else limit, "skipped": offset}
+    rows = statement.ask(connection, {**values, **window}).fetchall()
+    names = (*_NAMES, "reason", "voided") if include_voided else _NAMES
+    made = [dict(zip(names, row, strict=True)) for row in rows]
+    for row in made if include_voided else ():
+        row["voided"] = bool(row["voided"])
+    return made
+
+
+def count_runs(connection: Connection, conditions: Sequence[Condition], *, include_voided: bool = False) -> int:
+    shapes, values = _taken_apart(conditions)
+    number: int = _count(shapes, include_voided=include_voided).ask(connection, values).fetchone()[0]
+    return number
+
+
+@lru_cache(maxsize=256)
+def _query(shapes: tuple[Condition, ...], orders: tuple[Order, ...], *, include_voided: bool) -> Statement:
+    """The query for all conditions of these shapes: compiling it takes longer than running it."""
     runs = _runs(include_voided=include_voided)
-    chosen = sa.select(*runs.c).where(*(clause(runs, condition) for condition in conditions))
+    chosen = sa.select(*runs.c).where(*_clauses(runs, shapes))
     chosen = chosen.order_by(*(_ordering(runs, order) for order in orders))
     if "run_id" not in [order.column for order in orders]:
         chosen = chosen.order_by(runs.c.run_id)
-    if limit is not None or offset:
-        chosen = chosen.limit(-1 if limit is None else limit).offset(offset)
-    names = [column.name for column in runs.c]
-    rows = [dict(zip(names, row, strict=True)) for row in compiled(chosen).ask(connection).fetchall()]
-    for row in rows if include_voided else ():
-        row["voided"] = bool(row["voided"])
-    return rows
+    at_most, skipped = (sa.bindparam(name, None, type_=sa.Integer()) for name in ("at_most", "skipped"))
+    return compiled(chosen.limit(at_most).offset(skipped))
 
 
-def count_runs(connection: Connection, conditions: Iterable[Condition], *, include_voided: bool = False) -> int:
+@lru_cache(maxsize=256)
+def _count(shapes: tuple[Condition, ...], *, include_voided: bool) -> Statement:
     runs = _runs(include_voided=include_voided)
-    counted = sa.select(sa.func.count()).select_from(runs).where(*(clause(runs, c) for c in conditions))
-    number: int = compiled(counted).ask(connection).fetchone()[0]
-    return number
+    return compiled(sa.select(sa.func.count()).select_from(runs).where(*_clauses(runs, shapes)))
+
+
+def _taken_apart(conditions: Sequence[Condition]) -> tuple[tuple[Condition, ...], dict[str, object]]:
+    """Conditions without the values that their SQL does not depend on, and those values by parameter name."""
+    shapes: list[Condition] = []
+    values: dict[str, object] = {}
+    for number, condition in enumerate(conditions):
+        if condition.keys or condition.column == "tags" or condition.operator == "has":
+            shapes.append(condition)
+            continue
+        names = tuple(f"value_{number}_{place}" for place in range(len(condition.values)))
+        values |= dict(zip(names, condition.values, strict=True))
+        shapes.append(replace(condition, values=names))
+    return tuple(shapes), values
+
+
+def _clauses(runs: Runs, shapes: Iterable[Condition]) -> list[Clause]:
+    return [_clause(runs, shape) for shape in shapes]
 
 
 def status_counts(connection: Connection) -> list[tuple[str, int, int, int]]:
@@ -106,28 +139,29 @@ def _ordering(runs: Runs, order: Order) -> sa.ColumnElement[Any]:
     return column.asc().nulls_last() if COLUMNS[order.column].nullable else column.asc()
 
 
-def clause(runs: Runs, condition: Condition) -> Clause:
-    """Return the condition as SQL; every value in it is bound, none is written into the text."""
+def _clause(runs: Runs, condition: Condition) -> Clause:
+    """The condition as SQL; every value in it is bound, none is written into the text."""
     if condition.column == "tags":
         return _tags(runs, condition)
+    column: sa.ColumnElement[Any] = runs.c[condition.column]
     if condition.keys:
-        return _in_json(runs.c[condition.column], condition)
-    return _on_column(runs.c[condition.column], condition)
+        return _in_json(column, condition)
+    if condition.operator == "has":
+        return column.is_not(None) if condition.values[0] else column.is_(None)
+    return _on_column(column, condition)
 
 
-def _on_column(column: sa.ColumnElement[Any], condition: Condition) -> Clause:
-    (value, *_) = condition.values or (None,)
-    match condition.operator:
+def _on_column(column: sa.ColumnElement[Any], shape: Condition) -> Clause:
+    bound = [sa.bindparam(str(name), None, type_=column.type) for name in shape.values]
+    match shape.operator:
         case "is":
-            return column.in_(condition.values) if condition.several else column == value
-        case "is_not" if condition.several:
-            return column.is_(None) | column.not_in(condition.values)
+            return column.in_(bound) if shape.several else column == bound[0]
+        case "is_not" if shape.several:
+            return column.is_(None) | column.not_in(bound)
         case "is_not":
-            return column.is_distinct_from(value)
-        case "has":
-            return column.is_not(None) if value else column.is_(None)
-        case _:
-            return _compared(column, condition.operator, value)
+            return column.is_distinct_from(bound[0])
+        case operator:
+            return _compared(column, operator, bound[0])
 
 
 def _compared(column: sa.ColumnElement[Any], operator: str, value: object) -> Clause:

@@ -35,7 +35,7 @@ from ledger.errors import (
     NotALedger,
 )
 from ledger.store.filesystem import on_network
-from ledger.store.migrations import migrate
+from ledger.store.migrations import migrate, pending
 
 __all__ = ["MEMORY", "SQLITE_FIXED", "Database", "connect", "translated"]
 
@@ -61,6 +61,8 @@ class Database:
 
     def _reset(self) -> None:
         self._turn = threading.RLock()
+        self._quiet = threading.Condition()
+        self._reading = 0  # readers at work; a fork waits until there are none
         self._opened: tuple[int, int] | None = None  # device and inode of the file that `_held` has open
         self._held: sqlite3.Connection | None = None  # the writer's; in memory, everybody's
         # Readers take a connection each, threads at the same time too.
@@ -99,11 +101,16 @@ class Database:
             return
         with translating(self.place):
             self._open_existing()
+            with self._quiet:
+                self._reading += 1
             pooled = self._readers.raw_connection()
             try:
                 yield cast("sqlite3.Connection", pooled.driver_connection)
             finally:
                 pooled.close()
+                with self._quiet:
+                    self._reading -= 1
+                    self._quiet.notify_all()
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
@@ -170,7 +177,6 @@ class Database:
             if self.path != MEMORY:
                 _make_room(Path(self.path))
             connection = self._connect()
-            connection.execute("PRAGMA busy_timeout = 0")  # `_insist` waits, and fairly
             try:
                 self._prepare(connection)
             except BaseException:
@@ -199,11 +205,15 @@ class Database:
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
+        pending(connection, self.path)  # refuses what is no ledger of ours before anything is changed
         if self.path != MEMORY and not on_network(Path(self.path)):
             (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
             if mode != "wal":
                 self._insist(connection, "PRAGMA journal_mode = WAL")
         migrate(connection, self.path, self._insist)
+        if connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+            # Only BEGIN can meet another writer, and `_insist` waits for that, and fairly.
+            connection.execute("PRAGMA busy_timeout = 0")
 
     def _insist(self, connection: sqlite3.Connection, sql: str) -> None:
         """Run *sql* as soon as no other process is in the way."""
@@ -223,25 +233,60 @@ class Database:
             pause_seconds = max(0.0003, pause_seconds * 0.8)
 
     def abandon(self) -> None:
-        """Forget the connections without ever closing them: they are a forked parent's, or a file's that is gone.
+        """Forget the connections to a file that is gone, without closing them.
 
-        SQLite would take a close here for that of the parent, or clear away files that are not this one's.
+        SQLite would clear away the -wal file of whatever lies at this path now.
         """
-        if self.path == MEMORY:
-            self._turn = threading.RLock()
-            return
         for kept in (self._held, self._readers):
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
         self._reset()
 
+    def before_fork(self) -> None:
+        """Close every connection while nobody uses one, and let nobody open another until the fork is done.
+
+        A child that inherits SQLite's notion of an open file takes no locks on it. The parent's close is then
+        the last one, as far as SQLite can see, and removes the -wal file that the child writes to.
+        """
+        self._turn.acquire()
+        self._quiet.acquire()
+        if self.path != MEMORY:
+            self._quiet.wait_for(lambda: not self._reading, timeout=self._busy_seconds_max)
+            self.let_go()
+
+    def after_fork_in_parent(self) -> None:
+        self._quiet.release()
+        self._turn.release()
+
+    def after_fork_in_child(self) -> None:
+        """Make new locks: threads that hold or await the old ones are not here. Memory is the child's own copy."""
+        self._turn = threading.RLock()
+        self._quiet = threading.Condition()
+        self._reading = 0
+
+
+_forking: list[Database] = []
+
+
+def _before_fork() -> None:
+    _forking[:] = _open
+    for database in _forking:
+        database.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for database in _forking:
+        database.after_fork_in_parent()
+    _forking.clear()
+
 
 def _after_fork_in_child() -> None:
-    for database in list(_open):
-        database.abandon()
+    for database in _forking:
+        database.after_fork_in_child()
+    _forking.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 
 
 def connect(path: str, *, timeout_seconds: float = 30.0) -> sqlite3.Connection:
@@ -298,12 +343,18 @@ def _unreachable(place: str, text: str) -> LedgerError:
 
 _TRANSLATIONS = (
     ("append-only", lambda place, text: AppendOnly()),
-    ("locked", lambda place, text: LedgerBusy(place, 30)),
+    ("locked", lambda place, text: LedgerBusy(place)),
     ("not a database", lambda place, text: NotALedger(f"{place} is no SQLite file; it was left as it is.")),
     (
         "malformed",
         lambda place, text: LedgerDamaged(
             f"the file {place} is damaged ({text}). Put a backup in its place with `ledger restore-backup`."
+        ),
+    ),
+    (
+        "no such table",
+        lambda place, text: LedgerDamaged(
+            f"{place} lacks a part of the ledger ({text}). Put a backup in its place with `ledger restore-backup`."
         ),
     ),
     ("full", _unreachable),

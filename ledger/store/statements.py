@@ -33,9 +33,10 @@ class Statement:
         """Run it with *values* by parameter name."""
         return connection.execute(self.sql, [values[name] for name in self.names])
 
-    def ask(self, connection: Connection) -> Any:
-        """Run a statement that brought its values along when it was built."""
-        return connection.execute(self.sql, [self.fixed[name] for name in self.names])
+    def ask(self, connection: Connection, values: Mapping[str, object] | None = None) -> Any:
+        """Run a statement that brought values along when it was built; *values* go before those."""
+        given = {**self.fixed, **values} if values else self.fixed
+        return connection.execute(self.sql, [given[name] for name in self.names])
 
 
 @cache

@@ -9,13 +9,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from ledger.events.fact import chained
+from ledger.events.times import parse_moment, text_of
 from ledger.projections.claims import Claim, settle
 from ledger.projections.fold import canonical
 from ledger.store.guards import GUARDS
 from ledger.store.reading import EVENT_COLUMNS
 from ledger.store.replay import FoldedRun, folded_runs
 from ledger.store.statements import Connection, compiled
-from ledger.store.tables import training_claims, training_events, training_heads, training_runs, voided_runs
+from ledger.store.tables import metadata, training_claims, training_events, training_heads, training_runs, voided_runs
 
 __all__ = ["Difference", "Verification", "verify"]
 
@@ -75,7 +76,7 @@ class _Watch:
         self._claims: list[Claim] = []
 
     def differences(self) -> Iterator[Difference]:
-        yield from self._guards()
+        yield from self._schema()
         for folded in folded_runs(self._connection):
             self.runs += 1
             self.events += len(folded.events)
@@ -87,18 +88,30 @@ class _Watch:
         yield from self._strays()
         yield from self._wandb_ids()
 
-    def _guards(self) -> Iterator[Difference]:
-        stored = dict(self._connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall())
+    def _schema(self) -> Iterator[Difference]:
+        asked = "SELECT type, name, tbl_name, sql FROM sqlite_master"
+        stored = {(kind, name): (of, sql) for kind, name, of, sql in self._connection.execute(asked)}
         for name, sql in GUARDS.items():
-            if stored.get(name) != sql:
-                yield Difference("trigger", None, name, stored.get(name), sql)
+            _, found = stored.get(("trigger", name), (None, None))
+            if found != sql:
+                yield Difference("trigger", None, name, found, sql)
+        for (kind, name), (of, sql) in stored.items():
+            if kind == "trigger" and of == training_events.name and name not in GUARDS:
+                yield Difference("trigger", None, name, sql, None)
+        indexes = {str(index.name) for table in metadata.tables.values() for index in table.indexes}
+        for name in sorted(indexes - {name for kind, name in stored if kind == "index"}):
+            yield Difference("index", None, name, None, "an index")
 
     def _positions(self) -> Iterator[Difference]:
-        """Positions are given out without holes; the newest is remembered apart from the events."""
+        """Positions are given out from 1 without holes; the newest is remembered apart from the events."""
         asked = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'training_events'), 0)"
         (newest,) = self._connection.execute(asked).fetchone()
         if newest != self.events:
             yield Difference("position", None, "position", f"{self.events} events", f"{newest} positions given out")
+        bounds = "SELECT coalesce(min(position), 1), coalesce(max(position), 0) FROM training_events"
+        stored = self._connection.execute(bounds).fetchone()
+        if stored != (1, newest):
+            yield Difference("position", None, "position", f"{stored[0]} to {stored[1]}", f"1 to {newest}")
 
     def _one(self, table: sa.Table, run_id: str) -> Row | None:
         found = compiled(sa.select(table).where(table.c.run_id == run_id)).ask(self._connection).fetchone()
@@ -119,18 +132,23 @@ class _Watch:
         yield from _compared("head", folded.run_id, self._one(training_heads, folded.run_id), computed)
 
     def _row(self, folded: FoldedRun) -> Iterator[Difference]:
-        if folded.life is None:
-            return
         home, other = training_runs, voided_runs
-        if folded.life.void_reason is not None:
-            home, other = other, home
+        if folded.life is None:
+            if self._one(home, folded.run_id) is not None:
+                yield Difference("extra row", folded.run_id, home.name, "a row", None)
+        else:
+            if folded.life.void_reason is not None:
+                home, other = other, home
+            yield from self._home_row(folded, home)
+        if self._one(other, folded.run_id) is not None:
+            yield Difference("extra row", folded.run_id, other.name, "a row", None)
+
+    def _home_row(self, folded: FoldedRun, home: sa.Table) -> Iterator[Difference]:
         stored = self._one(home, folded.run_id)
         if stored is None:
             yield Difference("missing row", folded.run_id, home.name, None, "a row")
         elif stored != {**folded.row(), "wandb_run_id": stored["wandb_run_id"]}:
             yield from _compared("row", folded.run_id, stored, {**stored, **folded.row()})
-        if self._one(other, folded.run_id) is not None:
-            yield Difference("extra row", folded.run_id, other.name, "a row", None)
 
     def _claim(self, folded: FoldedRun) -> Iterator[Difference]:
         claim = folded.life.claimed() if folded.life else None
@@ -169,7 +187,7 @@ _RECORDED_AT, _DIGEST, _CHAIN, _VERSION = (
 
 def _history(folded: FoldedRun) -> Iterator[Difference]:
     """A run's digests, chain and versions, one event after the other."""
-    chain = ""
+    chain, position = "", 0
     for number, (event, fact) in enumerate(zip(folded.events, folded.facts, strict=True), start=1):
         digest = fact.digest()
         chain = chained(chain, event[_DIGEST])
@@ -177,10 +195,23 @@ def _history(folded: FoldedRun) -> Iterator[Difference]:
             ("version", event[_VERSION], number),
             ("digest", event[_DIGEST], digest),
             ("chain", event[_CHAIN], chain),
+            ("recorded_at", event[_RECORDED_AT], _as_written(event[_RECORDED_AT])),
         ):
             if stored != computed:
                 yield Difference(kind, folded.run_id, f"{kind} of event {fact.event_id}", stored, computed)
-        chain = event[_CHAIN]
+        if event[0] <= position:
+            yield Difference(
+                "position", folded.run_id, f"position of event {fact.event_id}", event[0], f"over {position}"
+            )
+        chain, position = event[_CHAIN], event[0]
+
+
+def _as_written(moment: str) -> str | None:
+    """The moment as the ledger writes it; None where it is none."""
+    try:
+        return text_of(parse_moment(moment))
+    except ValueError:
+        return None
 
 
 def _compared(kind: str, run_id: str, stored: Row | None, computed: Row) -> Iterator[Difference]:

@@ -1,0 +1,170 @@
+"""The verbs that ask: runs, show, timeline, stats, events."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ledger.cli.output import (
+    say,
+    say_document,
+    say_record,
+    short_moment,
+    status_paint,
+    width,
+)
+from ledger.cli.place import opened
+from ledger.cli.table import table, visible
+from ledger.errors import AskedWrongly, RunNotFound, UnknownColumn
+
+if TYPE_CHECKING:
+    from ledger.api import Ledger
+    from ledger.events import Recorded
+
+Row = Mapping[str, object]
+
+SHOWN = ("run_id", "status", "gradient_method", "host", "created_at", "duration_seconds", "run_name")
+
+
+def runs(said: Namespace) -> int:
+    """List runs, newest first: their rows, as query_runs returns them.
+
+    Filters are those of query_runs (docs/reference.md): -f status=crashed -f min_duration_hours=2
+    -f config.training.max_steps=2000 -f has_blog_post=false -f tags=good.
+    With --json: {"total": how many there are, "runs": [rows]}; the *_json columns are JSON text.
+    """
+    filters = _filters(said)
+    limit = None if said.limit == "all" else said.limit
+    columns = _columns(said)
+    with opened(said) as ledger:
+        rows = ledger.query_runs(filters, said.order_by, limit, said.offset, include_voided=said.include_voided)
+        total = ledger.count_runs(filters, include_voided=said.include_voided)
+    if said.as_json:
+        chosen = [{name: row[name] for name in said.columns} for row in rows] if said.columns else rows
+        say_document({"total": total, "runs": chosen})
+        return 0
+    if rows:
+        shown = [_readable(row) for row in rows]
+        headings = [_heading(name) for name in columns]
+        say(table(shown, headings, width=width(), gives_way=headings[-1], paint=status_paint))
+    if len(rows) < total:
+        say(f"{len(rows)} of {total} shown")
+    elif not rows:
+        say("no runs")
+    return 0
+
+
+def _filters(said: Namespace) -> dict[str, object]:
+    """The filters as query_runs takes them; a name that is said several times means one of its values."""
+    pairs = [*said.filters]
+    pairs += [("status", word) for word in said.status]
+    pairs += [("host", word) for word in said.host]
+    pairs += [("gradient_method", word) for word in said.method]
+    pairs += [("created_after", said.since)] if said.since is not None else []
+    values: dict[str, list[str]] = {}
+    for name, value in pairs:
+        values.setdefault(name, []).append(value)
+    return {name: each if len(each) > 1 else each[0] for name, each in values.items()}
+
+
+def _columns(said: Namespace) -> list[str]:
+    from ledger.projections.run import COLUMNS
+
+    added = ["voided", "reason"] if said.include_voided else []
+    for name in said.columns or ():
+        if name not in COLUMNS and name not in added:
+            raise UnknownColumn(name, [*COLUMNS, *added])
+    return said.columns or [*SHOWN, *added[:1]]
+
+
+def _heading(column: str) -> str:
+    return column.removesuffix("_seconds")
+
+
+def _readable(row: Row) -> dict[str, object]:
+    """The row as people write it, under the table's headings."""
+    from ledger.cli.card import readable
+
+    return {_heading(name): readable(name, value) for name, value in row.items()}
+
+
+def show(said: Namespace) -> int:
+    """Show all that is known of one run, voided or not. With --json: the row, as get_run returns it."""
+    from ledger.cli.card import card
+
+    with opened(said) as ledger:
+        row = _existing(ledger, said.run_id)
+    if said.as_json:
+        say_document(row)
+    else:
+        say(card(row))
+    return 0
+
+
+def _existing(ledger: Ledger, run_id: str) -> Row:
+    row = ledger.get_run(run_id)
+    if row is None:
+        raise RunNotFound(run_id)
+    return row
+
+
+def timeline(said: Namespace) -> int:
+    """Tell what happened to a run, or to all runs of a chain of custody, in the order in which it happened.
+
+    With --json: a list of occurred_at, run_id, type, summary, source and event_id.
+    """
+    if said.run_id is None and said.chain is None:
+        raise AskedWrongly("timeline needs a RUN or --chain ID. See: ledger timeline --help")
+    with opened(said) as ledger:
+        entries = ledger.timeline(run_id=said.run_id, chain_of_custody_id=said.chain)
+    if said.as_json:
+        say_document(entries)
+        return 0
+    lines = [{**entry, "occurred_at": short_moment(entry.occurred_at)} for entry in entries]
+    several = ["run_id"] if len({entry.run_id for entry in entries}) > 1 else []
+    say(table(lines, ["occurred_at", *several, "type", "source", "summary"]))
+    return 0
+
+
+def stats(said: Namespace) -> int:
+    """Count the runs: all, by status, with a blog post, with a crash analysis. With --json: an object."""
+    with opened(said) as ledger:
+        counts = ledger.get_stats()
+    if said.as_json:
+        say_document(counts)
+        return 0
+    names, numbers = (max(map(len, map(str, part))) for part in (counts.keys(), counts.values()))
+    say("\n".join(f"{name:<{names}}  {number:>{numbers}}" for name, number in counts.items()))
+    return 0
+
+
+def events(said: Namespace) -> int:
+    """Print the events themselves, in order of acceptance: position, time, run, type, and what it says.
+
+    With --json: JSON Lines, one event a line as it is stored; `source` and `payload` are the texts
+    that the digest covers.
+    """
+    with opened(said) as ledger:
+        for event in ledger.events(said.run_id, said.chain, said.after, said.types):
+            if said.as_json:
+                say_record(_stored(event))
+            else:
+                say(_event_line(event))
+    return 0
+
+
+def _stored(event: Recorded) -> dict[str, object]:
+    from ledger.events.times import text_of
+    from ledger.store.reading import EVENT_COLUMNS
+
+    times = {name: text_of(getattr(event, name)) for name in ("occurred_at", "recorded_at")}
+    return {name: getattr(event, name) for name in EVENT_COLUMNS} | times
+
+
+def _event_line(event: Recorded) -> str:
+    from ledger.projections.timeline import summary
+
+    fact = event.fact()
+    said = f"{event.position:>6}  {short_moment(fact.occurred_at)}  {event.run_id}  {event.type:<19}  {summary(fact)}"
+    return visible(said)

@@ -1,0 +1,79 @@
+"""What leaves by stdout and stderr: lines for people, JSON for machines, colour only where it is seen."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+
+from ledger.cli.table import visible
+
+__all__ = [
+    "counted",
+    "say",
+    "say_document",
+    "say_error",
+    "say_record",
+    "short_duration",
+    "short_moment",
+    "status_paint",
+    "width",
+]
+
+_COLOURS = {"running": "36", "completed": "32", "failed": "31", "crashed": "31"}
+
+
+def say(text: str) -> None:
+    """Print *text*, with escapes for the characters that the terminal's encoding lacks."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def say_document(value: object) -> None:
+    """Print one JSON document."""
+    print(json.dumps(value, indent=2, default=str))
+
+
+def say_record(value: object) -> None:
+    """Print one line of JSON Lines."""
+    print(json.dumps(value, default=str))
+
+
+def say_error(text: str, kind: str, *, as_json: bool) -> None:
+    """Print one line on stderr and, for machines, an object on stdout."""
+    line = visible(" ".join(text.split()))
+    if as_json:
+        say_document({"error": line, "kind": kind})
+    print(f"ledger: {line}", file=sys.stderr)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return `1 run`, `2 runs`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def short_moment(moment: str) -> str:
+    """Return `2026-01-02T12:00:05.123456Z` to the second, as people write it."""
+    return f"{moment[:10]} {moment[11:19]}Z"
+
+
+def short_duration(seconds: int) -> str:
+    """Return seconds as h:mm:ss."""
+    minutes, rest = divmod(seconds, 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+def status_paint(column: str, value: object, text: str) -> str:
+    """Colour a status where somebody looks at it and NO_COLOR is not set."""
+    code = _COLOURS.get(str(value)) if column == "status" and _in_colour() else None
+    return f"\x1b[{code}m{text}\x1b[0m" if code else text
+
+
+def width() -> int | None:
+    """Return how wide the terminal is, None where there is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _in_colour() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")

@@ -1,0 +1,218 @@
+"""The words of the command line: verbs, options and their help."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+from typing import NoReturn
+
+from ledger import __version__
+from ledger.cli import asking, recording, verbs
+from ledger.cli.recording import name_and_value
+from ledger.errors import AskedWrongly, nearest
+
+__all__ = ["EXIT_CODES", "parse", "parser"]
+
+Verb = Callable[[argparse.Namespace], int]
+Words = argparse.ArgumentParser
+
+EXIT_CODES = """\
+exit codes:
+  0    done, and nothing is wrong
+  1    verify or doctor found something
+  2    asked wrongly: mend the command (an unknown run, filter, column or option)
+  3    the ledger cannot be used: mend the place, then do the same again
+  70   a bug of ours; the line says where the traceback is
+  130  interrupted
+  141  the reader of the output went away
+
+An error is one line on stderr; with --json also {"error": ..., "kind": ...} on stdout.
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but a wrong word is an error like any other: one line, with the mend."""
+
+    def error(self, message: str) -> NoReturn:
+        if found := re.match("argument VERB: invalid choice: '(.*?)'", message):
+            message = f"unknown verb {found[1]!r}.{nearest(found[1], _VERBS)}"
+        end = "" if message.endswith((".", "?")) else "."
+        raise AskedWrongly(f"{message}{end} See: {self.prog} --help")
+
+
+def parser() -> Parser:
+    """Return the parser of all verbs."""
+    top = Parser(
+        prog="ledger",
+        description="Record what happens to training runs, and ask what is true of them.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="version", version=f"ledger {__version__}")
+    _add_common(top, db=None, as_json=False)
+    words = top.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name, (verb, help, add) in _VERBS.items():
+        made = words.add_parser(
+            name,
+            help=help,
+            description=_described(verb),
+            epilog=EXIT_CODES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        # SUPPRESS: what was said before the verb is not taken back by what is not said behind it.
+        _add_common(made, db=argparse.SUPPRESS, as_json=argparse.SUPPRESS)
+        add(made)
+        made.set_defaults(run=verb)
+    return top
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """Return what *argv* says. Raises AskedWrongly."""
+    top = parser()
+    said, rest = top.parse_known_args(argv)
+    if said.verb == "amend":
+        # argparse takes positionals in one go, and `amend RUN --reason R column=value` has them in two.
+        said.columns += [word for word in rest if not word.startswith("-")]
+        rest = [word for word in rest if word.startswith("-")]
+    if rest:
+        raise AskedWrongly(f"unknown words: {' '.join(rest)}. See: ledger {said.verb} --help")
+    return said
+
+
+def _described(verb: Verb) -> str:
+    return "\n".join(line.strip() for line in (verb.__doc__ or "").strip().splitlines())
+
+
+def _add_common(words: Words, **defaults: object) -> None:
+    words.add_argument(
+        "--db", metavar="PLACE", default=defaults["db"], help="the ledger, a path or URL; else TRAINING_DB_URL or _PATH"
+    )
+    words.add_argument(
+        "--json", dest="as_json", action="store_true", default=defaults["as_json"], help="print JSON, for machines"
+    )
+
+
+def _nothing(_: Words) -> None:
+    """This verb takes no further words."""
+
+
+def _a_run(words: Words) -> None:
+    words.add_argument("run_id", metavar="RUN", type=_text, help="run_id")
+
+
+def _runs(words: Words) -> None:
+    add = words.add_argument
+    add("-f", "--filter", dest="filters", metavar="NAME=VALUE", action="append", type=_pair, default=[],
+        help="any filter of query_runs; repeat it, with one name for 'one of these'")  # fmt: skip
+    for name in ("status", "host", "method"):
+        add(f"--{name}", action="append", default=[], type=_text, help=f"these only; {_AGAIN}")
+    add("--since", metavar="WHEN", help="created after: 7d, 12h, 2026-01-31, ...")
+    add("--order-by", metavar="ORDER", default="created_at DESC", help="'column DESC, other' (default: %(default)s)")
+    add("--limit", default="100", help="how many at most, or 'all' (default: %(default)s)")
+    add("--offset", default="0", help="how many to skip")
+    add("--include-voided", action="store_true", help="voided runs too")
+    add("--columns", metavar="A,B,...", type=_listed, help="these columns")
+
+
+_AGAIN = "repeat it for several"
+
+
+def _timeline(words: Words) -> None:
+    words.add_argument("run_id", metavar="RUN", nargs="?", type=_text, help="run_id")
+    words.add_argument("--chain", metavar="ID", type=_text, help="all runs of a chain of custody")
+
+
+def _events(words: Words) -> None:
+    words.add_argument("--run", dest="run_id", metavar="RUN", type=_text, help="of this run")
+    words.add_argument("--chain", metavar="ID", type=_text, help="of the runs of this chain of custody")
+    words.add_argument("--after", metavar="POSITION", default="0", help="from behind this position")
+    words.add_argument("--types", metavar="A,B,...", type=_listed, help="of these types")
+
+
+def _annotate(words: Words) -> None:
+    _a_run(words)
+    words.add_argument("--note", type=_text, help="a remark; the latest shows")
+    words.add_argument("--tag", dest="tags", metavar="TAG", action="append", default=[], type=_text, help=_AGAIN)
+    words.add_argument(
+        "--set", dest="metadata", metavar="KEY=VALUE", action="append", default=[], type=_pair,
+        help="further metadata; a VALUE that is JSON is taken as such",
+    )  # fmt: skip
+    _at(words)
+
+
+def _amend(words: Words) -> None:
+    _a_run(words)
+    words.add_argument("columns", metavar="COLUMN=VALUE", nargs="*", help="a column's right value")
+    words.add_argument("--clear", metavar="COLUMN", action="append", default=[], help=f"make it NULL; {_AGAIN}")
+    _reason(words)
+
+
+def _with_reason(words: Words) -> None:
+    _a_run(words)
+    _reason(words)
+
+
+def _reason(words: Words) -> None:
+    words.add_argument("--reason", required=True, type=_text, help="why; it stays in the history")
+    _at(words)
+
+
+def _at(words: Words) -> None:
+    words.add_argument("--at", metavar="TIME", type=_text, help="when it happened, if not now (ISO 8601)")
+
+
+def _doctor(words: Words) -> None:
+    words.add_argument("--no-verify", action="store_true", help="leave out reading the whole ledger")
+
+
+def _backup(words: Words) -> None:
+    words.add_argument("destination", metavar="DEST", help="a file that is not there yet")
+
+
+def _restore(words: Words) -> None:
+    words.add_argument("source", metavar="SRC", help="a backup")
+
+
+def _demo(words: Words) -> None:
+    words.add_argument("--keep", metavar="DIR", help="keep everything there (the ledger is DIR/runs.db)")
+
+
+def _text(word: str) -> str:
+    if any("\ud800" <= character <= "\udfff" for character in word):
+        raise argparse.ArgumentTypeError(f"{word!r} is not UTF-8")
+    return word
+
+
+def _pair(word: str) -> tuple[str, str]:
+    try:
+        return name_and_value(_text(word))
+    except AskedWrongly as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from None
+
+
+def _listed(word: str) -> list[str]:
+    return [name.strip() for name in _text(word).split(",") if name.strip()]
+
+
+_VERBS: dict[str, tuple[Verb, str, Callable[[Words], None]]] = {
+    "init": (verbs.init, "create the ledger, if it is not there", _nothing),
+    "runs": (asking.runs, "list the runs that meet filters", _runs),
+    "show": (asking.show, "all that is known of one run", _a_run),
+    "timeline": (asking.timeline, "what happened to a run, or to a chain of custody", _timeline),
+    "stats": (asking.stats, "how many runs, by status", _nothing),
+    "events": (asking.events, "the events themselves, in order of acceptance", _events),
+    "annotate": (recording.annotate, "add a note, tags or metadata to a run", _annotate),
+    "amend": (recording.amend, "correct columns of a run, with a reason", _amend),
+    "void": (recording.void, "take a bogus run out of tables and counts", _with_reason),
+    "unvoid": (recording.unvoid, "take back a void", _with_reason),
+    "replay": (verbs.replay, "throw the tables away and fold all events again", _nothing),
+    "verify": (verbs.verify, "prove that nothing was changed and every row is right", _nothing),
+    "backup": (verbs.backup, "copy the ledger while writers write", _backup),
+    "restore-backup": (verbs.restore_backup, "put a backup in the ledger's place", _restore),
+    "schema": (verbs.schema, "print the schema as SQL", _nothing),
+    "doctor": (verbs.doctor, "prove every operation on a scratch ledger, then inspect yours", _doctor),
+    "demo": (verbs.demo, "run a real little sweep and show what a ledger tells of it", _demo),
+}

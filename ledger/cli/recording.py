@@ -1,0 +1,111 @@
+"""The verbs that record what a person says of a run: annotate, amend, void, unvoid."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ledger.cli.output import say, say_document
+from ledger.cli.place import opened
+from ledger.cli.table import visible
+from ledger.errors import AskedWrongly, shortened
+
+if TYPE_CHECKING:
+    from ledger.api import Ledger
+
+Row = Mapping[str, object]
+
+
+def name_and_value(word: str) -> tuple[str, str]:
+    """Return the two sides of `name=value`."""
+    name, equals, value = word.partition("=")
+    if not equals or not name:
+        raise AskedWrongly(f"{word!r} is not of the form NAME=VALUE.")
+    return name, value
+
+
+def annotate(said: Namespace) -> int:
+    """Add a note, tags or metadata to a run: --note 'looks odd' --tag odd --set gpu_hours=12.5.
+
+    With --json: {"recorded": "annotated", "run": the row as it is now}.
+    """
+    metadata = dict(said.metadata)
+    for name in ("note", "tags", "at", "run_id"):
+        if name in metadata:
+            raise AskedWrongly(f"--set {name}=...: metadata cannot be called {name!r}. Say --note, --tag or --at.")
+    values = {name: _value(text) for name, text in metadata.items()}
+    return _record(
+        said,
+        "annotated",
+        lambda ledger: ledger.annotate(said.run_id, said.note, said.tags, at=said.at, **values),
+    )
+
+
+def _value(text: str) -> Any:
+    """What --set gives: JSON where it is JSON, else text."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def amend(said: Namespace) -> int:
+    """Correct columns of a run; the history keeps what was said before.
+
+    ledger amend RUN --reason 'wrong machine' host=ec2 learning_rate=1e-4 --clear instance_id
+    With --json: {"recorded": "amended", "run": the row as it is now}.
+    """
+    columns: dict[str, str | None] = dict(map(name_and_value, said.columns))
+    for name in said.clear:
+        if name in columns:
+            raise AskedWrongly(f"{name} is both set and cleared. Say one of the two.")
+        columns[name] = None
+    for name in ("run_id", "reason", "at"):  # the keywords that are no columns
+        if name in columns:
+            raise AskedWrongly(f"{name} is not a column that can be amended.")
+    return _record(
+        said,
+        "amended",
+        lambda ledger: ledger.amend(said.run_id, reason=said.reason, at=said.at, **columns),
+    )
+
+
+def void(said: Namespace) -> int:
+    """Take a bogus run out of tables and counts; nothing is deleted, `show` still finds it, `unvoid` takes it back.
+
+    With --json: {"recorded": "voided", "run": the row as it is now}.
+    """
+    return _record(said, "voided", lambda ledger: ledger.void(said.run_id, reason=said.reason, at=said.at))
+
+
+def unvoid(said: Namespace) -> int:
+    """Take back a void. With --json: {"recorded": "unvoided", "run": the row as it is now}."""
+    return _record(said, "unvoided", lambda ledger: ledger.unvoid(said.run_id, reason=said.reason, at=said.at))
+
+
+def _record(said: Namespace, word: str, record: Callable[[Ledger], None]) -> int:
+    """Record, then tell what it did to the row."""
+    with opened(said) as ledger:
+        before = ledger.get_run(said.run_id)
+        record(ledger)
+        after = ledger.get_run(said.run_id)
+    if said.as_json:
+        say_document({"recorded": word, "run": after})
+        return 0
+    say(visible(f"{said.run_id}: {word}"))
+    for line in _changes(before or {}, after or {}):
+        say(f"  {line}")
+    return 0
+
+
+def _changes(before: Row, after: Row) -> list[str]:
+    from ledger.projections.run import COLUMNS
+
+    made = [name for name, column in COLUMNS.items() if not column.column.local and before.get(name) != after.get(name)]
+    return [f"{name}: {_plain(after.get(name))} (was {_plain(before.get(name))})" for name in made]
+
+
+def _plain(value: object) -> str:
+    return "nothing" if value is None else shortened(value, 60)

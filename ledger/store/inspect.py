@@ -1,0 +1,152 @@
+"""What the doctor asks of a ledger, as plain data: nothing here changes anything or judges."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter, itemgetter
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from ledger.events.upcast import understood
+from ledger.projections.claims import Claim, settle
+from ledger.store.statements import Connection, compiled
+from ledger.store.tables import migrations, training_claims, training_events, training_heads, training_runs, voided_runs
+
+__all__ = ["Ahead", "Contested", "Inspection", "copies_beside", "damage", "inspect"]
+
+AHEAD_HOURS_MAX = 1
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """A run whose events bear times far after this ledger accepted them: how many, and the largest lead."""
+
+    run_id: str
+    events: int
+    hours_max: float
+
+
+@dataclass(frozen=True)
+class Contested:
+    """A W&B id that several runs claim: who holds it, who yields because it was resumed, and who else claims it."""
+
+    wandb_run_id: str
+    holder: str | None
+    resumed: tuple[str, ...]
+    others: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A ledger at one moment."""
+
+    journal_mode: str
+    events: int
+    runs: int
+    voided: int
+    unreadable: tuple[tuple[str, int], ...]
+    ahead: tuple[Ahead, ...]
+    contested: tuple[Contested, ...]
+    relaunched: tuple[str, ...]
+    migrations: tuple[tuple[str, str], ...]
+
+
+def inspect(connection: Connection) -> Inspection:
+    """Look at the whole ledger; the connection has to be in a transaction, so that it is of one moment."""
+    (journal_mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+    return Inspection(
+        journal_mode=journal_mode,
+        events=_count(connection, training_events),
+        runs=_count(connection, training_runs),
+        voided=_count(connection, voided_runs),
+        unreadable=_unreadable(connection),
+        ahead=_ahead(connection),
+        contested=tuple(_contested(connection)),
+        relaunched=tuple(_relaunched(connection)),
+        migrations=_migrations(connection),
+    )
+
+
+def damage(connection: Connection) -> str | None:
+    """Return the first thing that SQLite itself finds wrong with the file, None where it finds nothing."""
+    (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    return None if verdict == "ok" else str(verdict)
+
+
+def copies_beside(path: Path) -> list[str]:
+    """Return the copies of the ledger's file that migrations and restores have left beside it."""
+    return sorted(str(file) for file in path.parent.iterdir() if file.name.startswith(f"{path.name}.before-"))
+
+
+def _count(connection: Connection, table: sa.Table) -> int:
+    number: int = compiled(sa.select(sa.func.count()).select_from(table)).ask(connection).fetchone()[0]
+    return number
+
+
+def _unreadable(connection: Connection) -> tuple[tuple[str, int], ...]:
+    heads = training_heads.c
+    asked = sa.select(heads.run_id, heads.unreadable).where(heads.unreadable > 0).order_by(heads.run_id)
+    return tuple(compiled(asked).ask(connection).fetchall())
+
+
+def _ahead(connection: Connection) -> tuple[Ahead, ...]:
+    events = training_events.c
+    hours = (sa.func.julianday(events.occurred_at) - sa.func.julianday(events.recorded_at)) * 24
+    asked = (
+        sa.select(events.run_id, sa.func.count(), sa.func.max(hours))
+        .where(events.occurred_at > events.recorded_at, hours > AHEAD_HOURS_MAX)
+        .group_by(events.run_id)
+        .order_by(events.run_id)
+    )
+    return tuple(Ahead(*row) for row in compiled(asked).ask(connection))
+
+
+def _contested(connection: Connection) -> Iterable[Contested]:
+    claims = training_claims.c
+    several = sa.select(claims.wandb_run_id).group_by(claims.wandb_run_id).having(sa.func.count() > 1)
+    named = [claims[name] for name in Claim._fields]
+    asked = sa.select(*named).where(claims.wandb_run_id.in_(several)).order_by(claims.wandb_run_id, claims.run_id)
+    rows = [Claim(*row) for row in compiled(asked).ask(connection)]
+    for wandb_run_id, group in groupby(rows, key=attrgetter("wandb_run_id")):
+        claimants = list(group)
+        holder = settle(claimants)
+        resumed = _resumed_by(holder, claimants)
+        others = tuple(claim.run_id for claim in claimants if claim.run_id not in {holder, *resumed})
+        yield Contested(wandb_run_id, holder, resumed, others)
+
+
+def _resumed_by(holder: str | None, claimants: Iterable[Claim]) -> tuple[str, ...]:
+    """The claimants that the holder goes on from, itself or step by step."""
+    earlier = {claim.run_id: claim.resumes_run_id for claim in claimants}
+    found: list[str] = []
+    following = earlier.get(holder or "")
+    while following in earlier and following not in {holder, *found}:
+        found.append(following)
+        following = earlier[following]
+    return tuple(found)
+
+
+def _relaunched(connection: Connection) -> Iterable[str]:
+    """The runs of which two launches state different configs."""
+    events = training_events.c
+    is_launch = events.type == "launched"
+    several = sa.select(events.run_id).where(is_launch).group_by(events.run_id).having(sa.func.count() > 1)
+    asked = (
+        sa.select(events.run_id, events.schema_version, events.payload)
+        .where(is_launch, events.run_id.in_(several))
+        .order_by(events.run_id, events.version)
+    )
+    for run_id, rows in groupby(compiled(asked).ask(connection), key=itemgetter(0)):
+        said = [understood("launched", version, json.loads(payload)) or {} for _, version, payload in rows]
+        configs = [launch["config"] for launch in said if launch.get("config")]
+        if any(config != configs[0] for config in configs):
+            yield run_id
+
+
+def _migrations(connection: Connection) -> tuple[tuple[str, str], ...]:
+    asked = sa.select(migrations.c.name, migrations.c.applied_at).order_by(migrations.c.name)
+    return tuple(compiled(asked).ask(connection).fetchall())

@@ -17,9 +17,7 @@ ROUNDS = 7
 
 def ratios(ours: Callable[[], int], floor: Callable[[], int]) -> tuple[float, float, float]:
     """Return our rate, the floor's rate and the median of their ratios, taken in turn."""
-    pairs = []
-    for _ in range(ROUNDS):
-        pairs.append((rate(ours), rate(floor)))
+    pairs = [(rate(ours), rate(floor)) for _ in range(ROUNDS)]
     return (
         statistics.median(a for a, _ in pairs),
         statistics.median(b for _, b in pairs),

@@ -49,24 +49,22 @@ def median_ms(work: Callable[[], object], count: int = 200) -> float:
 
 
 def curve(folder: Path, sizes: tuple[int, ...]) -> list[dict[str, float]]:
-    made = []
-    for runs in sizes:
-        path = folder / f"asked-{runs}.db"
-        book = fill(path, runs)
-        bare = sqlite3.connect(path)
-        bare.row_factory = None
-        some = f"run_{runs // 2:07}"
-        one_sql = f"SELECT {', '.join(COLUMNS)} FROM training_runs WHERE run_id = ?"
-        assert len(book.query_runs(FILTERS, limit=50)) == 50
-        made.append(
-            {
-                "runs": runs,
-                "get_run_ms": median_ms(lambda: book.get_run(some)),
-                "get_run_bare_ms": median_ms(lambda: bare.execute(one_sql, (some,)).fetchall()),
-                "query_runs_ms": median_ms(lambda: book.query_runs(FILTERS, limit=50)),
-                "query_runs_bare_ms": median_ms(lambda: bare.execute(SQL, ("completed", "mgda")).fetchall()),
-            }
-        )
-        bare.close()
-        book.close()
-    return made
+    return [asked(folder / f"asked-{runs}.db", runs) for runs in sizes]
+
+
+def asked(path: Path, runs: int) -> dict[str, float]:
+    book = fill(path, runs)
+    bare = sqlite3.connect(path)
+    some = f"run_{runs // 2:07}"
+    one_sql = f"SELECT {', '.join(COLUMNS)} FROM training_runs WHERE run_id = ?"
+    assert len(book.query_runs(FILTERS, limit=50)) == len(bare.execute(SQL, tuple(FILTERS.values())).fetchall()) == 50
+    found = {
+        "runs": runs,
+        "get_run_ms": median_ms(lambda: book.get_run(some)),
+        "get_run_bare_ms": median_ms(lambda: bare.execute(one_sql, (some,)).fetchall()),
+        "query_runs_ms": median_ms(lambda: book.query_runs(FILTERS, limit=50)),
+        "query_runs_bare_ms": median_ms(lambda: bare.execute(SQL, tuple(FILTERS.values())).fetchall()),
+    }
+    bare.close()
+    book.close()
+    return found

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from ledger.version import __version__ as __version__
+
 # As good as typing's to a type checker, and the import of typing would be most of this module's time.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
         void,
     )
     from ledger.errors import LedgerError
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Ledger",

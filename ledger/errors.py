@@ -22,6 +22,7 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
+from reprlib import Repr
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,6 +31,17 @@ if TYPE_CHECKING:
 
 class LedgerError(Exception):
     """Catch this to catch everything that the ledger raises on purpose."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # A pool of processes pickles what its workers raise; our constructors take other words than `args`.
+        return _revived, (type(self), self.args, self.__dict__)
+
+
+def _revived(kind: type[LedgerError], args: tuple[object, ...], state: dict[str, object]) -> LedgerError:
+    made = kind.__new__(kind, *args)
+    made.args = args
+    made.__dict__.update(state)
+    return made
 
 
 class RunError(LedgerError):
@@ -55,9 +67,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def shortened(value: object, length_max: int = 120) -> str:
-    """Return the repr of *value*, cut so that a message stays one line."""
-    text = repr(value)
-    return text if len(text) <= length_max else f"{text[: length_max - 3]}..."
+    """Return the repr of *value*, cut in length and depth so that a message stays one line."""
+    cutting = Repr()
+    cutting.maxstring = cutting.maxother = cutting.maxlong = length_max
+    return cutting.repr(value)
 
 
 class RunNotFound(RunError):
@@ -183,10 +196,10 @@ class NewerLedger(Unreachable):
 
 
 class LedgerBusy(Unreachable):
-    def __init__(self, place: str, seconds: float | None = None) -> None:
+    def __init__(self, place: str, seconds: float | None = None, by: str = "another process") -> None:
         since = "" if seconds is None else f" for {seconds:.0f} s"
         super().__init__(
-            f"the ledger at {place} was locked by another process{since}; nothing was written. "
+            f"the ledger at {place} was locked by {by}{since}; nothing was written. "
             "Do the same again; if it stays so, find the holder with `fuser` or `lsof` on that file."
         )
 

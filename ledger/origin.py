@@ -47,7 +47,7 @@ class _Machine:
 
 @cache
 def _process_identity(pid: int) -> dict[str, str | int]:
-    from ledger import __version__
+    from ledger.version import __version__
 
     return {
         "host": socket.gethostname(),
@@ -71,7 +71,7 @@ class _State:
     """The newest time and id given out by this process."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # a signal handler may record while its own thread is in here
         self.origin: Origin = _Machine()
         self.newest = _EPOCH
         self.last_id = 0
@@ -81,7 +81,7 @@ _state = _State()
 
 
 def _after_fork_in_child() -> None:
-    _state.lock = threading.Lock()  # another thread may have held it while we forked
+    _state.lock = threading.RLock()  # another thread may have held it while we forked
 
 
 if hasattr(os, "register_at_fork"):

@@ -21,7 +21,7 @@ from ledger.events.catalogue import EVENT_TYPES
 from ledger.events.envelope import Event, UnknownEvent
 from ledger.events.plain import json_text
 from ledger.events.redaction import redact
-from ledger.events.times import LATEST, text_of
+from ledger.events.times import LATEST, parse_moment, text_of
 from ledger.events.upcast import understood
 
 __all__ = ["Fact", "Recorded", "chained", "parse_event"]
@@ -47,7 +47,7 @@ class Fact:
         Raises InvalidFact for an event of a known kind that is not well formed.
         """
         if isinstance(event, Recorded):
-            return event.fact()
+            return _checked(event)
         if event.occurred_at >= LATEST:
             raise InvalidFact(
                 f"{type(event).__name__}.occurred_at={event.occurred_at}: a moment before 9999-12-31 is wanted."
@@ -90,6 +90,25 @@ def _redacted(payload: dict[str, JsonValue], fields: tuple[str, ...]) -> dict[st
             if count:
                 payload, total = {**payload, name: made}, total + count
     return {**payload, "redacted": total} if total else payload
+
+
+def _checked(recorded: Recorded) -> Fact:
+    """The fact that was recorded elsewhere, if it is what its digest says and what an event can be."""
+    try:
+        fact = recorded.fact()
+        json.loads(fact.payload, parse_constant=_refuse_constant)
+        record = {name: getattr(recorded, name) for name in Event.model_fields if name != "source"}
+        event = UnknownEvent(**record, source=json.loads(fact.source), payload=json.loads(fact.payload))
+    except (ValueError, TypeError, AttributeError, RecursionError) as exc:
+        raise InvalidFact(f"a recorded event that is not well formed: {exc}") from exc
+    if event.event_id != fact.event_id or fact.digest() != recorded.digest:
+        raise InvalidFact(f"event {fact.event_id} is not what its digest says; take it from its ledger again.")
+    _refuse_malformed(event)
+    return fact
+
+
+def _refuse_constant(name: str) -> JsonValue:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _refuse_malformed(event: UnknownEvent) -> None:
@@ -159,7 +178,7 @@ class Recorded:
             self.run_id,
             self.type,
             self.schema_version,
-            text_of(self.occurred_at),
+            text_of(parse_moment(self.occurred_at)),
             self.source,
             self.payload,
             understood(self.type, self.schema_version, json.loads(self.payload)),

@@ -57,25 +57,32 @@ def restore(path: str, source: str | os.PathLike[str]) -> Restored:
     """
     if path == MEMORY:
         raise InvalidValue("--db", path, "a ledger in a file is wanted")
-    _check_source(Path(source))
-    current = Path(path)
-    newer = _newer_than(current, Path(source)) if current.exists() else (None, ())
+    current, kept = Path(path), Path(source).expanduser()
+    _check_source(kept)
+    if current.exists() and kept.samefile(current):
+        raise InvalidValue("SRC", str(source), "another file than the ledger itself is wanted")
+    newer = _newer_than(current, kept) if current.exists() else (None, ())
     with translating(path):
-        _take_alone(current)
-        stamp = text_of(utc_now()).replace(":", "").replace("-", "")
-        set_aside = []
-        for suffix in ("", "-wal", "-shm"):
-            file = Path(f"{path}{suffix}")
-            if file.exists():
-                aside = file.with_name(f"{current.name}.before-restore-{stamp}{suffix}")
-                file.rename(aside)
-                set_aside.append(str(aside))
         current.parent.mkdir(parents=True, exist_ok=True)
         arriving = current.with_name(f".{current.name}.arriving")
-        shutil.copyfile(source, arriving)
+        shutil.copyfile(kept, arriving)  # whatever can fail fails before anything is moved
         _to_disk(arriving)
+        _take_alone(current)
+        set_aside = _set_aside(current)
         arriving.rename(current)
     return Restored(tuple(set_aside), *newer)
+
+
+def _set_aside(current: Path) -> list[str]:
+    stamp = text_of(utc_now()).replace(":", "").replace("-", "")
+    moved = []
+    for suffix in ("-wal", "-shm", "-journal", ""):
+        file = current.with_name(current.name + suffix)
+        if file.exists():
+            aside = current.with_name(f"{current.name}.before-restore-{stamp}{suffix}")
+            file.rename(aside)
+            moved.append(str(aside))
+    return moved
 
 
 def _to_disk(path: Path) -> None:

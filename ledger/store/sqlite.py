@@ -56,13 +56,16 @@ class Database:
         self._synchronous = synchronous
         self._busy_seconds_max = busy_seconds_max
         self._closed = False
-        self._reset()
+        self._new_locks()
+        self._forget()
         _open.add(self)
 
-    def _reset(self) -> None:
+    def _new_locks(self) -> None:
         self._turn = threading.RLock()
         self._quiet = threading.Condition()
         self._reading = 0  # readers at work; a fork waits until there are none
+
+    def _forget(self) -> None:
         self._opened: tuple[int, int] | None = None  # device and inode of the file that `_held` has open
         self._held: sqlite3.Connection | None = None  # the writer's; in memory, everybody's
         # Readers take a connection each, threads at the same time too.
@@ -83,8 +86,10 @@ class Database:
         """
         with self._turn, translating(self.place):
             connection = self._writer()
-            self._insist(connection, "BEGIN IMMEDIATE")
+            if connection.in_transaction:
+                raise LedgerBusy(self.place, by="this very thread, which is in the middle of recording")
             try:
+                self._insist(connection, "BEGIN IMMEDIATE")
                 yield connection
                 self._insist(connection, "COMMIT")
             except BaseException:
@@ -239,7 +244,7 @@ class Database:
         """
         for kept in (self._held, self._readers):
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
-        self._reset()
+        self._forget()
 
     def before_fork(self) -> None:
         """Close every connection while nobody uses one, and let nobody open another until the fork is done.
@@ -259,9 +264,7 @@ class Database:
 
     def after_fork_in_child(self) -> None:
         """Make new locks: threads that hold or await the old ones are not here. Memory is the child's own copy."""
-        self._turn = threading.RLock()
-        self._quiet = threading.Condition()
-        self._reading = 0
+        self._new_locks()
 
 
 _forking: list[Database] = []

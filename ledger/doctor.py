@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ledger.api import Ledger
-from ledger.errors import NotConfigured, Unreachable, shortened
+from ledger.errors import HalfConfigured, NotConfigured, Unreachable, shortened
 from ledger.store.filesystem import on_network
-from ledger.store.inspect import Inspection, copies_beside, damage, inspect
-from ledger.store.sqlite import SQLITE_FIXED, Database
+from ledger.store.inspect import Inspection, copies_beside
+from ledger.store.sqlite import SQLITE_FIXED
 
 __all__ = ["Report", "examine"]
 
@@ -43,7 +42,7 @@ def examine(place: str | None = None, *, verify: bool = True) -> Report:
                 _examine(report, ledger, verify=verify)
     except NotConfigured as exc:
         # A machine without a ledger is in order; half-set variables are not.
-        sentences = report.remarks if "no variable says" in str(exc) else report.problems
+        sentences = report.problems if isinstance(exc, HalfConfigured) else report.remarks
         sentences.append(f"No ledger was inspected: {exc}")
     except Unreachable as exc:
         report.problems.append(str(exc))
@@ -53,9 +52,7 @@ def examine(place: str | None = None, *, verify: bool = True) -> Report:
 
 def _examine(report: Report, ledger: Ledger, *, verify: bool) -> None:
     path = Path(ledger.url)
-    with closing(Database(ledger.url)) as database, database.snapshot() as connection:
-        found = inspect(connection)
-        damaged = damage(connection) if verify else None
+    found, damaged = ledger.inspect(damages=verify)
     _facts(report, found)
     _journal(report, found, network=on_network(path))
     for judge in (_contested, _unreadable, _ahead, _relaunched):
@@ -148,8 +145,8 @@ def _verification(report: Report, ledger: Ledger) -> None:
     for first in found.differences:
         run = f"run {first.run_id}, " if first.run_id is not None else ""
         report.problems.append(
-            f"verify: {first.kind}: {run}{first.column}: stored {shortened(first.stored, 80)}, "
-            f"computed {shortened(first.computed, 80)}"
+            f"verify: {first.kind}: {run}{first.column}: stored {shortened(first.stored)}, "
+            f"computed {shortened(first.computed)}"
         )
 
 

@@ -14,7 +14,7 @@
     . InvalidValue               a filter's or an argument's value that cannot be meant
     . InvalidFact                an event that is not well formed
   x Unreachable                  mend the place, then do the same again
-    . NotConfigured, NoLedger, NotALedger, NewerLedger
+    . NotConfigured, HalfConfigured, NoLedger, NotALedger, NewerLedger
     . LedgerBusy, LedgerUnreachable, LedgerDamaged, LedgerClosed
   x MissingExtra                 a part that needs one more installation
 """
@@ -140,7 +140,7 @@ class UnknownName(AskedWrongly):
     def __init__(self, name: object, known: Iterable[str], hint: str = "") -> None:
         self.name = name
         known = sorted(known)
-        near = nearest(str(name), known) or f" There are: {', '.join(known)}."
+        near = nearest(str(name), known) or (f" There are: {', '.join(known)}." if known else "")
         super().__init__(f"unknown {self.kind} {shortened(name)}.{near}{hint}")
 
 
@@ -161,10 +161,10 @@ class UnknownKeyword(UnknownName, TypeError):
 
 
 class InvalidValue(AskedWrongly):
-    def __init__(self, name: str, value: object, wanted: str) -> None:
+    def __init__(self, name: str, value: object, wanted: str, near: str = "") -> None:
         self.name = name
         self.value = value
-        super().__init__(f"{name}={shortened(value)} cannot be meant: {wanted}.")
+        super().__init__(f"{name}={shortened(value)} cannot be meant: {wanted}.{near}")
 
 
 class InvalidFact(AskedWrongly):
@@ -172,7 +172,11 @@ class InvalidFact(AskedWrongly):
 
 
 class NotConfigured(Unreachable):
-    """No variable says where the ledger is, or a group of them is half set."""
+    """No variable says where the ledger is."""
+
+
+class HalfConfigured(NotConfigured):
+    """A variable that says where the ledger is has no meaning, or a group of them is half set."""
 
 
 class NoLedger(Unreachable):

@@ -37,6 +37,7 @@ When = datetime | date | str
 Said = Mapping[str, object]
 
 _ENDS: dict[str, Callable[..., Event]] = {"completed": Completed, "failed": Failed, "crashed": Crashed}
+_SAYABLE = tuple(status for status in STATUSES if status != "launched")
 _OF_AN_END = ("ended_at", "end_reason", "exit_code")
 _WANDB = ("wandb_run_id", "wandb_url", "wandb_name")
 _DESCRIBING = ("run_name", "resumes_run_id")
@@ -85,11 +86,11 @@ def _check_status(status: object) -> None:
         raise InvalidValue(
             "status",
             status,
-            "a launch is recorded with insert_run(...); running, completed, failed or crashed is wanted",
+            f"a launch is recorded with insert_run(...), and here one of {', '.join(_SAYABLE)} is wanted",
         )
     if status not in STATUSES:
-        near = nearest(str(status), STATUSES)
-        raise InvalidValue("status", status, f"one of running, completed, failed, crashed is wanted.{near}".rstrip("."))
+        wanted = f"one of {', '.join(_SAYABLE)} is wanted"
+        raise InvalidValue("status", status, wanted, nearest(str(status), _SAYABLE))
 
 
 def metrics_of(value: object) -> dict[str, JsonValue]:

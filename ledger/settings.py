@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from ledger.errors import NotConfigured
+from ledger.errors import HalfConfigured, NotConfigured
 
 __all__ = ["OFF", "Settings", "location"]
 
@@ -38,7 +38,7 @@ class Settings:
         """
         synchronous = os.environ.get("TRAINING_DB_SYNCHRONOUS", "FULL").upper()
         if synchronous not in _SYNCHRONOUS:
-            raise NotConfigured(f"TRAINING_DB_SYNCHRONOUS={synchronous!r} is not one of FULL and NORMAL.")
+            raise HalfConfigured(f"TRAINING_DB_SYNCHRONOUS={synchronous!r} is not one of FULL and NORMAL.")
         redact = os.environ.get("TRAINING_DB_REDACT", "on").lower() not in {"off", "0", "false", "no"}
         return cls(location(url) if url is not None else _configured(), synchronous, redact)
 
@@ -59,7 +59,7 @@ def location(place: str | os.PathLike[str]) -> str:
 
 def _absolute(path: str) -> Path:
     if not path.strip():
-        raise NotConfigured("the path of the ledger is empty. Give a file, for example runs.db.")
+        raise HalfConfigured("the path of the ledger is empty. Give a file, for example runs.db.")
     return Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 -- resolve() would follow a symbolic link
 
 
@@ -92,7 +92,7 @@ def _configured() -> str:
 def _postgresql(group: dict[str, str | None]) -> str:
     missing = [name for name, value in group.items() if not value and name != "TRAINING_DB_PORT"]
     if missing:
-        raise NotConfigured(
+        raise HalfConfigured(
             f"the TRAINING_DB_HOST group is half set: {', '.join(missing)} missing. "
             "Set the rest, or unset the group and use TRAINING_DB_PATH."
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 from ledger.handle import Handle
 from ledger.store import replay, verify
 from ledger.store.backup import Restored, backup, restore
+from ledger.store.inspect import Inspection, damage, inspect
 
 __all__ = ["Upkeep"]
 
@@ -34,6 +35,11 @@ class Upkeep(Handle):
         """
         with self._database.snapshot() as connection:
             return verify.verify(connection)
+
+    def inspect(self, *, damages: bool = True) -> tuple[Inspection, str | None]:
+        """Return what `ledger doctor` judges, and what SQLite itself says of damage: None for nothing, or not asked."""
+        with self._database.snapshot() as connection:
+            return inspect(connection), damage(connection) if damages else None
 
     def backup(self, destination: str | os.PathLike[str]) -> Path:
         """Write the ledger as of one moment into one new file, while writers go on."""

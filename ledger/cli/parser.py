@@ -194,7 +194,10 @@ def _pair(word: str) -> tuple[str, str]:
 
 
 def _listed(word: str) -> list[str]:
-    return [name.strip() for name in _text(word).split(",") if name.strip()]
+    names = [name.strip() for name in _text(word).split(",") if name.strip()]
+    if not names:
+        raise argparse.ArgumentTypeError("names with commas between are wanted")
+    return names
 
 
 _VERBS: dict[str, tuple[Verb, str, Callable[[Words], None]]] = {

@@ -32,6 +32,8 @@ def annotate(said: Namespace) -> int:
     With --json: {"recorded": "annotated", "run": the row as it is now}.
     """
     metadata = dict(said.metadata)
+    if said.note is None and not said.tags and not metadata:
+        raise AskedWrongly("annotate needs --note, --tag or --set. See: ledger annotate --help")
     for name in ("note", "tags", "at", "run_id"):
         if name in metadata:
             raise AskedWrongly(f"--set {name}=...: metadata cannot be called {name!r}. Say --note, --tag or --at.")
@@ -108,4 +110,4 @@ def _changes(before: Row, after: Row) -> list[str]:
 
 
 def _plain(value: object) -> str:
-    return "nothing" if value is None else shortened(value, 60)
+    return "nothing" if value is None else shortened(value)

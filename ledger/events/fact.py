@@ -24,7 +24,7 @@ from ledger.events.redaction import redact
 from ledger.events.times import LATEST, parse_moment, text_of
 from ledger.events.upcast import understood
 
-__all__ = ["Fact", "Recorded", "chained", "parse_event"]
+__all__ = ["Fact", "Recorded", "chained", "loaded", "parse_event"]
 
 
 @dataclass(slots=True)
@@ -75,6 +75,18 @@ class Fact:
             f'"run_id":{quoted(self.run_id)},"schema_version":{self.schema_version},"source":{self.source},'
             f'"type":{quoted(self.type)}}}'.encode()
         ).hexdigest()
+
+
+def loaded(text: str) -> dict[str, JsonValue]:
+    """Return the object that a stored text holds.
+
+    What somebody made unreadable behind the ledger's back becomes something that nobody understands.
+    """
+    try:
+        made = json.loads(text)
+    except (ValueError, RecursionError):
+        made = None
+    return made if isinstance(made, dict) else {"unreadable": text}
 
 
 def chained(previous: str, digest: str) -> str:
@@ -159,8 +171,8 @@ class Recorded:
     def event(self) -> Event:
         """The event itself; an UnknownEvent where this code does not understand it."""
         record = {name: getattr(self, name) for name in Event.model_fields if name != "source"}
-        record["source"] = json.loads(self.source)
-        record["payload"] = json.loads(self.payload)
+        record["source"] = loaded(self.source)
+        record["payload"] = loaded(self.payload)
         try:
             return parse_event(record)
         except InvalidFact:  # accepted once, by a code that asked for less
@@ -181,5 +193,5 @@ class Recorded:
             text_of(parse_moment(self.occurred_at)),
             self.source,
             self.payload,
-            understood(self.type, self.schema_version, json.loads(self.payload)),
+            understood(self.type, self.schema_version, loaded(self.payload)),
         )

@@ -129,8 +129,8 @@ _SHAPES: tuple[tuple[Callable[[Any], bool], Callable[[Any], object]], ...] = (
     ),
     (lambda v: isinstance(v, deque | range), list),
     # A W&B summary: `_as_dict` on a live run, `_json_dict` on the public API's object.
-    (_has("_as_dict"), lambda v: v._as_dict()),
-    (_has("_json_dict"), lambda v: v._json_dict),
+    (_has("_as_dict"), lambda v: v._as_dict()),  # noqa: SLF001 -- W&B offers no other
+    (_has("_json_dict"), lambda v: v._json_dict),  # noqa: SLF001 -- the same
     # A W&B histogram, as W&B itself writes it.
     (_has("histogram", "bins"), lambda v: {"_type": "histogram", "values": v.histogram, "bins": v.bins}),
     # Arrays, tensors and scalars of numpy, torch and their kin.

@@ -203,9 +203,7 @@ def _text(name: str, value: object) -> str:
 
 def _choice(name: str, choices: tuple[str, ...], value: object) -> str:
     if not isinstance(value, str) or value not in choices:
-        raise InvalidValue(
-            name, value, f"one of {', '.join(choices)} is wanted{nearest(str(value), choices)}".rstrip("?")
-        )
+        raise InvalidValue(name, value, f"one of {', '.join(choices)} is wanted", nearest(str(value), choices))
     return value
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from pydantic import JsonValue
 
-from ledger.events.fact import Fact
+from ledger.events.fact import Fact, loaded
 from ledger.projections.fold import canonical
 
 __all__ = ["Entry", "entries"]
@@ -48,11 +48,11 @@ def summary(fact: Fact) -> str:
     if payload is None:
         return _cut(f"not understood by this version (schema {fact.schema_version}): {fact.payload}")
     say = _SAYINGS.get(fact.type)
-    return _cut(say(payload) if say else _listed(payload))
+    return _cut(say(payload) if say else _listed(payload)) or "no further word"
 
 
 def _who(source: str) -> str:
-    said = json.loads(source)
+    said = loaded(source)
     who = "@".join(str(said[name]) for name in ("user", "host") if said.get(name))
     program = said.get("program")
     pid = f" (pid {said['pid']})" if said.get("pid") else ""
@@ -104,7 +104,7 @@ def _ended(word: str) -> Callable[[Payload], str]:
 
 
 def _wandb(payload: Payload) -> str:
-    return "W&B run " + ", ".join(str(value) for value in payload.values())
+    return "W&B run " + (", ".join(str(value) for value in payload.values()) or "not named")
 
 
 def _progress(payload: Payload) -> str:

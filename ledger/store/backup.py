@@ -8,7 +8,7 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-from ledger.errors import InvalidValue, LedgerBusy, NoLedger, NotALedger
+from ledger.errors import InvalidValue, LedgerBusy, NotALedger
 from ledger.events.times import text_of
 from ledger.origin import utc_now
 from ledger.store.sqlite import MEMORY, Database, connect, translating
@@ -34,17 +34,15 @@ def backup(database: Database, destination: str | os.PathLike[str]) -> Path:
     if target.exists():
         raise InvalidValue("DEST", str(target), "a file that does not exist yet is wanted")
     unfinished = target.with_name(f".{target.name}.unfinished")
-    database.require()
-    with translating(str(target)):
+    with database.read() as connection, translating(str(target)):
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished.unlink(missing_ok=True)
-        with database.read() as connection:
-            copy = connect(str(unfinished))
-            try:
-                connection.backup(copy)
-                copy.execute("PRAGMA journal_mode = DELETE")  # one file, whatever is done with it next
-            finally:
-                copy.close()
+        copy = connect(str(unfinished))
+        try:
+            connection.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")  # one file, whatever is done with it next
+        finally:
+            copy.close()
         _to_disk(unfinished)
         unfinished.rename(target)
     return target
@@ -92,7 +90,7 @@ def _to_disk(path: Path) -> None:
 
 def _check_source(source: Path) -> None:
     if not source.is_file():
-        raise NoLedger(str(source))
+        raise InvalidValue("SRC", str(source), "a backup that is there is wanted")
     connection = connect(f"{source}")
     try:
         with translating(str(source)):

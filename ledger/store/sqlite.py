@@ -235,7 +235,7 @@ class Database:
             else:
                 return
             time.sleep(pause_seconds)
-            pause_seconds = max(0.0003, pause_seconds * 0.8)
+            pause_seconds = max(0.001, pause_seconds * 0.8)
 
     def abandon(self) -> None:
         """Forget the connections to a file that is gone, without closing them.

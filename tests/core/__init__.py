@@ -1,0 +1,1 @@
+"""The facts and what they mean: no database."""

@@ -1,0 +1,154 @@
+"""The laws of the fold, on any life: it is order-free, total and one step at a time, and carries all it needs."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, fields, replace
+from typing import Any
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ledger.events import EVENT_TYPES, Event, Fact, Started
+from ledger.events.envelope import storable_text
+from ledger.events.plain import json_text, plain_mapping
+from ledger.events.times import text_of
+from ledger.projections.columns import Declared
+from ledger.projections.fold import canonical, evolve, fold, fold_facts
+from ledger.projections.life import Life
+from ledger.projections.run import COLUMNS, Run
+from ledger.projections.timeline import entries
+from tests.builders import LOCAL, launched, moment, told
+from tests.strategies import RUN_IDS, batched, event_ids, histories, json_text_of, life, moments, strangers
+
+
+def fact(event: Event) -> Fact:
+    return Fact.of(event, redacting=True)
+
+
+def fits(column: Declared, value: Any) -> bool:
+    """Whether a column of this kind takes the value as it is, on every database."""
+    if value is None:
+        return column.nullable
+    if column.choices and value not in column.choices:
+        return False
+    match column.kind:
+        case "integer":
+            return type(value) is int and -(2**63) <= value < 2**63
+        case "real":
+            return type(value) is float and math.isfinite(value)
+        case "json":
+            return type(value) is str and storable_text(value) and json_text_of(json.loads(value)) is not None
+        case "moment":
+            return type(value) is str and len(value) == len("2024-05-01T12:00:00.000000Z") and value[-1] == "Z"
+        case _:
+            return type(value) is str and storable_text(value)
+
+
+@given(st.data())
+def test_the_fold_is_order_free(data: st.DataObject) -> None:
+    """Any permutation of any set of events, with any of them twice, folds to the same rows."""
+    events = data.draw(histories())
+    shuffled = [event for batch in data.draw(batched(events)) for event in batch]
+
+    assert told(shuffled) == told(events)
+
+
+@given(life())
+def test_the_fold_is_total_and_its_values_fit(events: list[Event]) -> None:
+    """Any life folds, and each of its values fits its column as every database knows it."""
+    run = fold(events)
+
+    row = {} if run is None else asdict(run)
+    assert {name: value for name, value in row.items() if name not in LOCAL and not fits(COLUMNS[name], value)} == {}
+
+
+@st.composite
+def careless_facts(draw: st.DrawFn) -> Fact:
+    """A known event with anything at all in its fields: accepted once, by a code that asked for less."""
+    kind = EVENT_TYPES[draw(st.sampled_from(sorted(EVENT_TYPES)))]
+    payload = plain_mapping({name: draw(strangers) for name in kind.payload_fields if draw(st.booleans())})
+    bare = Started(run_id="r1", event_id=draw(event_ids), occurred_at=draw(moments))
+    stored = fact(bare)
+    return replace(stored, type=kind.wire_name, payload=json_text(payload), understood=payload)
+
+
+@given(st.lists(careless_facts(), max_size=8, unique_by=lambda made: made.event_id))
+def test_the_fold_is_total_over_careless_payloads(facts: list[Fact]) -> None:
+    """Whatever lies in the fields of an event that was accepted, it folds, its values fit, and it can be told."""
+    folded = fold_facts(facts)
+
+    row = {} if folded is None else folded.row
+    assert {name: value for name, value in row.items() if not fits(COLUMNS[name], value)} == {}
+    assert len(entries(facts)) == len(facts)
+
+
+@given(life())
+def test_step_by_step_is_the_same_as_the_fold(events: list[Event]) -> None:
+    """Evolving one event after the other in canonical order gives what fold gives."""
+    made: Life | None = None
+    for each in sorted(map(fact, events), key=canonical):
+        if each.understood is not None:
+            made = evolve(made, each)
+
+    assert (made.run() if made else None) == fold(events)
+
+
+@given(life())
+def test_what_a_row_does_not_show_is_carried_beside_it(events: list[Event]) -> None:
+    """A life that is packed away and restored between any two events goes on as if it had not been."""
+    made: Life | None = None
+    for each in sorted(map(fact, events), key=canonical):
+        if each.understood is not None:
+            made = evolve(made and Life.restored(dict(made.row), made.beside()), each)
+
+    whole = fold_facts(map(fact, events))
+    assert (made and (made.row, made.beside(), made.claimed())) == (
+        whole and (whole.row, whole.beside(), whole.claimed())
+    )
+
+
+@given(life())
+def test_restoring_gives_the_same_life(events: list[Event]) -> None:
+    """Nothing that a life remembers is lost in its row and what is packed beside it."""
+    made = fold_facts(map(fact, events))
+
+    if made is not None:
+        restored = Life.restored(made.row, made.beside())
+        same = [field.name for field in fields(Life) if getattr(restored, field.name) != getattr(made, field.name)]
+        assert same == []
+
+
+@given(histories(RUN_IDS[:1]))
+def test_entries_are_in_canonical_order_and_on_one_line(events: list[Event]) -> None:
+    """A timeline has one line for each event, in the order in which things happened, and none is too long."""
+    lines = entries(map(fact, events))
+
+    assert [(line.occurred_at, line.event_id) for line in lines] == sorted(
+        (text_of(event.occurred_at), event.event_id) for event in events
+    )
+    assert all(0 < len(line.summary) <= 100 and "\n" not in line.summary for line in lines)
+
+
+@example({"training": {"batch_size": 384}, "objectives": [1, 2]})
+@given(strangers)
+def test_a_strangers_config_stays_whole(config: Any) -> None:
+    """Whatever a config says, the row's JSON says it too, though columns may leave it out."""
+    stored = fact(launched(0, config={"config": config}))
+    row = told([launched(0, config={"config": config})])["r"]
+
+    assert json.loads(row["config_json"]) == json.loads(stored.payload)["config"]
+
+
+def test_nothing_folds_to_no_run() -> None:
+    """Without an event that can be understood there is no run."""
+    assert fold([]) is None
+
+
+def test_a_fold_gives_a_run_of_the_declared_columns() -> None:
+    """What fold returns is the documented row, typed, with what the run claims."""
+    run = fold([launched(0, run_name="n")])
+
+    assert isinstance(run, Run)
+    assert (run.run_id, run.run_name, run.created_at) == ("r", "n", text_of(moment(0)))

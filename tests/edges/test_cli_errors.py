@@ -1,0 +1,288 @@
+"""What the command line does when it cannot: one line with the mend, an exit code, and nothing else."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import pytest
+
+from ledger import Ledger
+from ledger.cli.main import main
+from ledger.cli.table import table
+
+FORMULA = "name\x1b[31m\n\u202e"
+
+
+@pytest.fixture
+def place(path: Path) -> str:
+    """Give a ledger of one run, whose name a stranger chose."""
+    with Ledger(path) as book:
+        book.insert_run("r1", None, {}, run_name=FORMULA, at="2026-01-01")
+    return str(path)
+
+
+def shell(*words: str, **environment: str) -> subprocess.Popen[str]:
+    """Start `python -m ledger` as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "ledger", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "mend"),
+    [
+        (["rnus"], 2, "Did you mean 'runs'?"),
+        (["--json"], 2, "See: ledger --help"),
+        (["runs", "--bogus"], 2, "unknown words: --bogus. See: ledger runs --help"),
+        (["runs", "-f", "host"], 2, "NAME=VALUE"),
+        (["runs", "-f", "hots=ec2"], 2, "Did you mean 'host'"),
+        (["runs", "--status", "crashd"], 2, "'crashed'"),
+        (["runs", "--limit", "few"], 2, "a whole number"),
+        (["runs", "--order-by", "1; DROP TABLE training_runs"], 2, "unknown order"),
+        (["runs", "--columns", ","], 2, "names with commas between"),
+        (["show", "r9"], 2, "no run 'r9'"),
+        (["annotate", "r1"], 2, "--note, --tag or --set"),
+        (["show", "\udcff"], 2, "is not UTF-8"),
+        (["timeline", "--chain", "NOPE"], 2, "chain_of_custody_id 'NOPE'"),
+        (["events", "--types", "launch"], 2, "Did you mean 'launched'"),
+        (["amend", "r1", "host=x"], 2, "--reason"),
+        (["void", "r9", "--reason", "bogus"], 2, "no run 'r9'"),
+        (["restore-backup", "/nowhere/x.db"], 3, "/nowhere/x.db"),
+        (["--db", "/nowhere/runs.db", "runs"], 3, "`ledger init`"),
+        (["--db", "/proc/runs.db", "init"], 3, "/proc/runs.db"),
+        (["--db", "off", "runs"], 3, "give one with --db"),
+        (["--db", "postgresql://me:secret@hub/runs", "runs"], 3, "me:***@hub"),
+    ],
+)
+@pytest.mark.parametrize("as_json", [False, True])
+def test_an_error_is_one_line_with_the_mend(
+    place: str, words: list[str], code: int, mend: str, as_json: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The line goes to stderr; with --json an object with the same words goes to stdout."""
+    found = main(["--db", place, *words, *(["--json"] if as_json else [])])
+    out, err = capsys.readouterr()
+
+    assert (found, err.count("\n")) == (code, 1)
+    assert err.startswith("ledger: ")
+    assert mend in err
+    if "--json" in words or as_json:
+        document = json.loads(out)
+        assert f"ledger: {document['error']}\n" == err
+        assert document["kind"][0].isupper()
+    else:
+        assert out == ""
+
+
+def test_no_ledger_is_named_at_all(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where neither --db nor a variable names a ledger, the line has the export to copy."""
+    assert main(["stats"]) == 3
+    assert "export TRAINING_DB_PATH=" in capsys.readouterr().err
+
+
+def test_recording_switched_off_is_no_success(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With TRAINING_DB_URL=off a person who annotates is told that nothing is recorded."""
+    monkeypatch.setenv("TRAINING_DB_URL", "off")
+
+    assert main(["annotate", "r1", "--note", "odd"]) == 3
+    assert "nothing is recorded" in capsys.readouterr().err
+
+
+def test_a_word_alone_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """`ledger` by itself asks nothing, and shows what could be asked."""
+    assert main([]) == 2
+    assert "usage: ledger" in capsys.readouterr().out
+
+
+def broken(*_: object) -> int:
+    raise KeyError("a bug\nof ours")
+
+
+def test_a_bug_is_one_line_too(
+    place: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An error that nobody foresaw is 70, and its traceback lies in a file that the line names."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(Ledger, "get_stats", broken)
+    assert main(["--db", place, "stats"]) == 70
+    err = capsys.readouterr().err
+
+    (file,) = tmp_path.glob("ledger-bug-*.txt")
+    assert err.count("\n") == 1
+    assert str(file) in err
+    assert "Traceback (most recent call last)" in file.read_text()
+
+
+def interrupted(*_: object) -> int:
+    raise KeyboardInterrupt
+
+
+def test_an_interruption_is_quiet(
+    place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C ends with 130 and without a traceback."""
+    monkeypatch.setattr(Ledger, "replay", interrupted)
+
+    assert main(["--db", place, "replay"]) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("words", "code"), [(["runs"], 0), (["show", "r9"], 2), (["--db", "/nowhere/x", "runs"], 3)])
+def test_the_process_ends_with_the_exit_code(place: str, words: list[str], code: int) -> None:
+    """`python -m ledger` is the command line, and the variable names the ledger."""
+    process = shell(*words, TRAINING_DB_PATH=place)
+    process.communicate()
+
+    assert process.returncode == code
+
+
+def test_a_reader_that_has_enough_is_no_error(path: Path) -> None:
+    """`ledger events | head -1` prints one line, and nobody complains."""
+    with Ledger(path) as book:
+        book.insert_run("r1", None, {})
+        for number in range(300):
+            book.annotate("r1", "x" * 1000, number=number)
+    process = shell("--db", str(path), "events", "--json")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+
+    assert (process.stderr.read(), process.wait()) == ("", 141)
+    process.stderr.close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_output_that_goes_nowhere_is_no_bug(place: str) -> None:
+    """Where the disk of the output is full, the line says so, once."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "ledger", "--db", place, "runs"],
+            check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    assert (done.returncode, done.stderr.count("\n")) == (3, 1)
+    assert "No space left on device" in done.stderr
+
+
+def test_an_encoding_that_lacks_a_character_is_no_bug(path: Path) -> None:
+    """What the terminal cannot show comes as an escape."""
+    with Ledger(path) as book:
+        book.insert_run("r1", None, {}, run_name="模型")
+    out, err = shell("--db", str(path), "runs", PYTHONIOENCODING="ascii").communicate()
+
+    assert (out.split()[-1], err) == ("\\u6a21\\u578b", "")
+
+
+@pytest.mark.parametrize("words", [["runs"], ["show", "r1"], ["timeline", "r1"], ["events"]])
+def test_a_strangers_text_cannot_steer_the_terminal(
+    place: str, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Control characters of a name are printed as escapes."""
+    main(["--db", place, *words])
+    out = capsys.readouterr().out
+
+    assert "\\x1b" in out
+    assert out.replace("\n", "").isprintable()
+
+
+def test_the_command_line_is_light() -> None:
+    """Reading the words and showing the help load no driver, no pydantic and no numpy."""
+    code = (
+        "import sys; from ledger.cli.main import main; main(['--help']);"
+        "print({'sqlalchemy', 'pydantic', 'sqlite3', 'numpy', 'ledger.demo'} & set(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stderr == "set()\n"
+
+
+class Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def on_a_terminal(path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
+    """List a crashed run with a long name on a terminal of 100 columns."""
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    with Ledger(path) as book:
+        book.insert_run("r1", None, {}, run_name="n" * 200)
+        book.update_run_status("r1", "crashed")
+
+    def listed() -> str:
+        with redirect_stdout(Terminal()) as terminal:
+            main(["--db", str(path), "runs"])
+        return terminal.getvalue()
+
+    return listed
+
+
+def test_a_status_is_coloured_on_a_terminal(on_a_terminal: Callable[[], str]) -> None:
+    """On a terminal a status that says how it went has its colour."""
+    assert "\x1b[31mcrashed\x1b[0m" in on_a_terminal()
+
+
+def test_no_color_is_respected(on_a_terminal: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """NO_COLOR takes the colours away."""
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    assert "\x1b" not in on_a_terminal()
+
+
+def test_a_table_fits_the_terminal(on_a_terminal: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal the last column gives way."""
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    assert max(map(len, on_a_terminal().splitlines())) == 100
+
+
+def test_nothing_is_cut_elsewhere(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the output is no terminal, every word is whole."""
+    with Ledger(path) as book:
+        book.insert_run("r1", None, {}, run_name="n" * 200)
+    main(["--db", str(path), "runs"])
+
+    assert "n" * 200 in capsys.readouterr().out
+
+
+def test_numbers_stand_right_and_nothing_is_a_dash() -> None:
+    """Columns of numbers and clock times are aligned right, others left; what is not there is a dash."""
+    rows = [{"name": "a", "n": 1, "time": "1:00:00"}, {"name": None, "n": 10.5, "time": "10:00:00"}]
+
+    assert table(rows, ["name", "n", "time"]).splitlines() == [
+        "name     n      time",
+        "----  ----  --------",
+        "a        1   1:00:00",
+        "-     10.5  10:00:00",
+    ]
+
+
+def test_wide_characters_keep_the_columns_straight() -> None:
+    """A character of two columns counts as two, a combining one as none."""
+    rows = [{"name": "模型", "next": "x"}, {"name": "e\u0301abc", "next": "x"}]
+
+    assert table(rows, ["name", "next"]).splitlines()[2:] == ["模型  x", "e\u0301abc  x"]
+
+
+def test_a_table_without_rows_is_its_heading() -> None:
+    """No rows leave the heading and the rule below it."""
+    assert table([], ["a", "bc"]) == "a  bc\n-  --"

@@ -1,0 +1,131 @@
+"""Real processes for tests: a crowd that begins at one moment, and writers that can be killed.
+
+    python -m tests.store.crowd VERB COUNT [ARGUMENT ...]
+
+imports the ledger once, opens nothing, and forks COUNT processes that wait for each other, and then do VERB.
+Each prints one line of JSON: what it did, or the error that reached it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ledger import Ledger
+from ledger.events import Heartbeat, Started
+
+ROOT = Path(__file__).parents[2]
+
+Answer = dict[str, Any]
+
+
+def crowd(verb: str, count: int, *arguments: object, timeout: float = 300) -> list[Answer]:
+    """Let a crowd do its work and return what each of it says."""
+    done = subprocess.run(command(verb, count, *arguments), cwd=ROOT, capture_output=True, text=True, timeout=timeout)
+    assert (done.returncode, done.stderr) == (0, "")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def writing(path: Path, run_id: str) -> subprocess.Popen[str]:
+    """Return a process that appends for ever and prints each event's id after its append has returned."""
+    return subprocess.Popen(command("write_for_ever", 0, path, run_id), cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def command(verb: str, count: int, *arguments: object) -> list[str]:
+    return [sys.executable, "-m", "tests.store.crowd", verb, str(count), *map(str, arguments)]
+
+
+def create(number: int, path: str) -> Answer:
+    """Open a ledger that may not be there yet, and record one event in it."""
+    with Ledger(path) as book:
+        book.init_db()
+        return {"id": book.append(Started(run_id=f"run-{number}")).event_id}
+
+
+def append(number: int, path: str, each: str) -> Answer:
+    """Append events one by one, to a run of its own and to one that all share, and measure the longest wait."""
+    ids, slowest = [], 0.0
+    with Ledger(path) as book:
+        for step in range(int(each)):
+            event = Heartbeat(run_id="shared" if step % 2 else f"own-{number}", step=step)
+            before = time.perf_counter()
+            book.append(event)
+            slowest = max(slowest, time.perf_counter() - before)
+            ids.append(event.event_id)
+    return {"ids": ids, "slowest_seconds": slowest}
+
+
+def record(number: int, path: str, each: str) -> Answer:
+    """Live a run by the documented functions, and read one's own word back after each."""
+    with Ledger(path) as book:
+        for step in range(int(each)):
+            run_id = f"run-{number}-{step}"
+            book.insert_run(run_id, f"wandb-{number}-{step}", {"batch_size": step})
+            for status in ("running", "completed"):
+                book.update_run_status(run_id, status)
+                row = book.get_run(run_id)
+                assert row is not None
+                assert row["status"] == status
+    return {"runs": int(each)}
+
+
+def read(number: int, path: str, seconds: str) -> Answer:
+    """Read for a while; each answer has to be whole."""
+    asked, until = 0, time.monotonic() + float(seconds)
+    with Ledger(path) as book:
+        while time.monotonic() < until:
+            assert book.verify()
+            assert book.get_stats()["total_runs"] == len(book.query_runs(limit=None))
+            asked += 1
+    return {"asked": asked}
+
+
+def write_for_ever(path: str, run_id: str) -> None:
+    """Append, and acknowledge on the standard output; whoever started this kills it."""
+    with Ledger(path) as book:
+        for step in range(1_000_000):
+            event = book.append(Heartbeat(run_id=run_id if step % 3 else "shared", step=step))
+            sys.stdout.write(f"{event.event_id}\n")
+            sys.stdout.flush()
+
+
+VERBS: dict[str, Callable[..., Answer]] = {"create": create, "append": append, "record": record, "read": read}
+
+
+def _in_a_child(verb: Callable[..., Answer], number: int, arguments: list[str], gate: int) -> None:
+    os.read(gate, 1)  # returns when the parent has closed the other end: all begin at once
+    try:
+        said = verb(number, *arguments)
+    except BaseException:  # noqa: BLE001 -- whatever reached the child is what the test wants to see
+        said = {"error": traceback.format_exc()}
+    os.write(1, f"{json.dumps(said)}\n".encode())
+    os._exit(0)
+
+
+def main(verb: str, count: str, *arguments: str) -> None:
+    """Fork the crowd, let it begin, and wait for it."""
+    if verb == "write_for_ever":
+        write_for_ever(*arguments)
+        return
+    closed, opened = os.pipe()
+    children = []
+    for number in range(int(count)):
+        child = os.fork()
+        if child == 0:
+            os.close(opened)
+            _in_a_child(VERBS[verb], number, list(arguments), closed)
+        children.append(child)
+    os.close(opened)
+    for child in children:
+        os.waitpid(child, 0)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

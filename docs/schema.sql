@@ -91,6 +91,8 @@ CREATE TABLE training_runs (
 
 CREATE INDEX training_runs_chain_of_custody_id_newest ON training_runs (chain_of_custody_id, created_at DESC, run_id);
 
+CREATE INDEX training_runs_gradient_method_newest ON training_runs (gradient_method, created_at DESC, run_id);
+
 CREATE INDEX training_runs_gradient_method_status_newest ON training_runs (gradient_method, status, created_at DESC, run_id);
 
 CREATE INDEX training_runs_host_newest ON training_runs (host, created_at DESC, run_id);
@@ -144,6 +146,8 @@ CREATE TABLE voided_runs (
     reason TEXT NOT NULL,  -- Why the run was taken out.
     PRIMARY KEY (run_id)
 ) STRICT;
+
+CREATE INDEX voided_runs_chain_of_custody_id ON voided_runs (chain_of_custody_id);
 
 CREATE TRIGGER training_events_no_update BEFORE UPDATE ON training_events
   BEGIN SELECT RAISE(ABORT, 'training_events is append-only: amend or void the run instead');

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Iterator, Mapping
+from operator import attrgetter
 from typing import Any
 
 from ledger import origin
@@ -87,29 +89,37 @@ class Asking(Handle):
 
         Raises RunNotFound for a run or chain that the ledger does not know, UnknownFilter for a type.
         """
+        if not isinstance(types, Iterable | None):
+            raise InvalidValue("types", types, "a type of event or several are wanted")
         wanted = None if types is None else [types] if isinstance(types, str) else list(types)
         position = parse_whole_number("after", after)
         with self._database.read() as connection:
-            _check_asked(connection, run_id, chain_of_custody_id, wanted)
-        return self._pages(position, run_id, chain_of_custody_id, wanted)
+            of = _runs_asked(connection, run_id, chain_of_custody_id)
+            _check_types(connection, wanted or ())
+        if of is None:
+            return self._all_events(position, wanted)
+        return heapq.merge(*(self._run_events(run, position, wanted) for run in of), key=attrgetter("position"))
 
-    def _pages(
-        self, after: int, run_id: str | None, chain_of_custody_id: str | None, types: list[str] | None
-    ) -> Iterator[Recorded]:
-        while True:
+    def _all_events(self, after: int, types: list[str] | None) -> Iterator[Recorded]:
+        page: list[Recorded] = []
+        while not page or len(page) == _PAGE:
             with self._database.read() as connection:
-                page = reading.event_page(
-                    connection,
-                    after=after,
-                    run_id=run_id,
-                    chain_of_custody_id=chain_of_custody_id,
-                    types=types,
-                    size=_PAGE,
-                )
-            yield from page
-            if len(page) < _PAGE:
+                page = reading.event_page(connection, after, types, _PAGE)
+            if not page:
                 return
+            yield from page
             after = page[-1].position
+
+    def _run_events(self, run_id: str, after: int, types: list[str] | None) -> Iterator[Recorded]:
+        page: list[Recorded] = []
+        version = 0
+        while not page or len(page) == _PAGE:
+            with self._database.read() as connection:
+                page = reading.run_page(connection, run_id, after, version, types, _PAGE)
+            if not page:
+                return
+            yield from page
+            version = page[-1].version
 
     def new_chain_of_custody_id(self) -> str:
         """Return six characters A-Z0-9 that no run of this ledger has for its chain of custody."""
@@ -118,7 +128,7 @@ class Asking(Handle):
             if self._off or not self._database.exists():
                 return made
             with self._database.read() as connection:
-                if not runs.chain_is_known(connection, made):
+                if not reading.runs_of_chain(connection, made):
                     return made
 
 
@@ -129,14 +139,19 @@ def _is_id(run_id: object) -> bool:
     return storable_text(run_id)
 
 
-def _check_asked(
-    connection: Connection, run_id: str | None, chain_of_custody_id: str | None, types: list[str] | None
-) -> None:
+def _runs_asked(connection: Connection, run_id: str | None, chain: str | None) -> list[str] | None:
+    """The runs whose events are asked for, None for all; an unknown run or chain is an error."""
     if run_id is not None and not (_is_id(run_id) and reading.run_is_known(connection, run_id)):
         raise RunNotFound(run_id)
-    chain = chain_of_custody_id
-    if chain is not None and not (_is_id(chain) and runs.chain_is_known(connection, chain)):
+    if chain is None:
+        return None if run_id is None else [run_id]
+    found = reading.runs_of_chain(connection, chain) if _is_id(chain) else []
+    if not found:
         raise RunNotFound(chain, chain=True)
-    for type in types or ():
+    return [run for run in found if run_id in (None, run)]
+
+
+def _check_types(connection: Connection, types: Iterable[str]) -> None:
+    for type in types:
         if type not in EVENT_TYPES and not (_is_id(type) and reading.type_is_known(connection, type)):
             raise UnknownFilter(type, EVENT_TYPES, " That is what types= takes.")

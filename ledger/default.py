@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import functools
-import threading
+import inspect
 from collections.abc import Callable
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -15,17 +15,14 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _ledgers: dict[Settings, Ledger] = {}
-_lock = threading.Lock()
 
 
 def default_ledger() -> Ledger:
     """Return the ledger that the environment names, the same one for the same words, closed at exit."""
     settings = Settings.read()
     found = _ledgers.get(settings)
-    if found is None:
-        with _lock:
-            found = _ledgers.setdefault(settings, Ledger(settings.url))
-    return found
+    # Two threads may both make one here; opening nothing, the one that is not kept needs no closing.
+    return _ledgers.setdefault(settings, Ledger(settings.url)) if found is None else found
 
 
 @atexit.register
@@ -39,6 +36,9 @@ def _of_default(method: Callable[Concatenate[Ledger, P], R]) -> Callable[P, R]:
     def on_default(*args: P.args, **kwargs: P.kwargs) -> R:
         return method(default_ledger(), *args, **kwargs)
 
+    # Without this, help() and frameworks that bind by signature would see the method's `self`.
+    signature = inspect.signature(method)
+    vars(on_default)["__signature__"] = signature.replace(parameters=list(signature.parameters.values())[1:])
     return on_default
 
 

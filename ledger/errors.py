@@ -70,7 +70,10 @@ def shortened(value: object, length_max: int = 120) -> str:
     """Return the repr of *value*, cut in length and depth so that a message stays one line."""
     cutting = Repr()
     cutting.maxstring = cutting.maxother = cutting.maxlong = length_max
-    return cutting.repr(value)
+    try:
+        return cutting.repr(value)
+    except ValueError:  # an integer that Python refuses to print
+        return f"<{type(value).__name__}>"
 
 
 class RunNotFound(RunError):

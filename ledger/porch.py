@@ -39,6 +39,7 @@ Said = Mapping[str, object]
 _ENDS: dict[str, Callable[..., Event]] = {"completed": Completed, "failed": Failed, "crashed": Crashed}
 _SAYABLE = tuple(status for status in STATUSES if status != "launched")
 _OF_AN_END = ("ended_at", "end_reason", "exit_code")
+_OF_IDS = ("_id", "_key")  # what names a thing is never blank
 _WANDB = ("wandb_run_id", "wandb_url", "wandb_name")
 _DESCRIBING = ("run_name", "resumes_run_id")
 
@@ -110,9 +111,14 @@ def crash_data(run_id: str, keys: Said, at: When | None) -> list[Event]:
     return [crashed, *_some(CrashDataAttached, run_id, keys, at)]
 
 
-def annotated(run_id: str, note: str | None, tags: str | Iterable[str], metadata: Said, at: When | None) -> Event:
-    """Return a remark that says at least something."""
-    listed = (tags,) if isinstance(tags, str) else tuple(tags)
+def annotated(
+    run_id: str, note: str | None, tags: str | Iterable[str] | None, metadata: Said, at: When | None
+) -> Event:
+    """Return a remark that says at least something; None says nothing."""
+    if not isinstance(tags, Iterable | None):
+        raise InvalidValue("tags", tags, "a text or several are wanted")
+    listed = (tags,) if isinstance(tags, str) else tuple(tags or ())
+    metadata = {name: value for name, value in metadata.items() if value is not None}
     if note is None and not listed and not metadata:
         raise AskedWrongly("annotate(...) needs a note, tags, or metadata as further keywords.")
     return Annotated(
@@ -167,7 +173,7 @@ def _fitted(column: Declared, name: str, value: object) -> JsonValue:
     """The value as the column holds it, or InvalidValue: what is said by hand is meant to be there."""
     said = _moment(value) if column.kind == "moment" else plain(value)
     made = fitting(column, said)
-    if made is None:
+    if made is None or (name.endswith(_OF_IDS) and not str(made).strip()):
         raise InvalidValue(name, value, f"{_wanted(column, name)} is wanted")
     if column.name.endswith("_seconds") and isinstance(made, int):
         parse_whole_number(name, made)

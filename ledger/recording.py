@@ -143,7 +143,7 @@ class Recording(Handle):
         /,
         run_id: str,
         note: str | None = None,
-        tags: str | Iterable[str] = (),
+        tags: str | Iterable[str] | None = (),
         *,
         at: When | None = None,
         **metadata: object,
@@ -164,6 +164,8 @@ class Recording(Handle):
         self._record([Unvoided(run_id=run_id, reason=reason, **porch.when(at))], at, _known_run_check)
 
     def _facts(self, events: Iterable[Event | Recorded]) -> list[Fact]:
+        if not isinstance(events, Iterable):
+            raise InvalidFact(f"an event of ledger.events, or several, are wanted, not {shortened(events)}.")
         listed = list(events)
         for event in listed:
             if not isinstance(event, Event | Recorded):
@@ -273,10 +275,10 @@ def _check_wandb_ids(connection: Connection, tracked: Tracked, facts: Sequence[F
     for fact in facts:
         stated = _stated(fact)
         resumes = stated.get("resumes_run_id", resumes)
-        wandb_run_id = stated.get("wandb_run_id")
+        wandb_run_id = life.claim if life and fact.type == "unvoided" else stated.get("wandb_run_id")
         if isinstance(wandb_run_id, str):
             # Its first statement dates a claim; a new one is later than all, so that none yields to it by date.
-            since = life.claims.get(wandb_run_id) if life and fact.type != "amended" else None
+            since = life.claims.get(wandb_run_id) if life and fact.type == "wandb_attached" else None
             ours = Claim(wandb_run_id, tracked.run_id, *(since or ("9999", "")), resumes)
             others = [claim for claim in claims_to(connection, wandb_run_id) if claim.run_id != tracked.run_id]
             holder = settle([*others, ours])

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
-from ledger.errors import HalfConfigured, NotConfigured
+from ledger.errors import HalfConfigured, NotConfigured, shortened
 
-__all__ = ["OFF", "Settings", "location"]
+__all__ = ["OFF", "Settings", "location", "shown"]
 
 OFF = "off"
 _GROUP = (
@@ -45,16 +45,20 @@ class Settings:
 
 def location(place: str | os.PathLike[str]) -> str:
     """Return a URL for a URL or a plain path; `~` is expanded and relative paths become absolute."""
-    text = os.fspath(place)
+    text = os.fspath(place) if isinstance(place, str | os.PathLike) else None
+    if not isinstance(text, str):
+        raise HalfConfigured(f"a URL or a path as text is wanted for the ledger, not {shortened(place)}.")
     if text.lower() == OFF:
         return OFF
     if text in {":memory:", "sqlite://", "sqlite:///:memory:"}:
         return "sqlite://"
     if "://" not in text:
         return f"sqlite:///{_absolute(text)}"
-    if text.startswith("sqlite:///"):
-        return f"sqlite:///{_absolute(text.removeprefix('sqlite:///'))}"
-    return text
+    if not text.startswith("sqlite:"):
+        return text
+    if not text.startswith("sqlite:///"):
+        raise HalfConfigured(f"{text}: a SQLite URL has three slashes and a path, sqlite:///runs.db")
+    return f"sqlite:///{_absolute(text.removeprefix('sqlite:///'))}"
 
 
 def _absolute(path: str) -> Path:
@@ -67,10 +71,12 @@ def shown(url: str) -> str:
     """Return *url* as it may be printed: a path for SQLite, never a password."""
     if url.startswith("sqlite:///"):
         return url.removeprefix("sqlite:///")
-    parts = urlsplit(url)
-    if parts.password is None:
+    scheme, found, rest = url.partition("://")
+    if not found:
         return url
-    return parts._replace(netloc=f"{parts.username}:***@{parts.netloc.rpartition('@')[2]}").geturl()
+    rest = rest.partition("?")[0]  # a query may carry a password too
+    login, at, place = rest.rpartition("@")
+    return f"{scheme}://{login.partition(':')[0]}:***@{place}" if at else f"{scheme}://{rest}"
 
 
 def _configured() -> str:
@@ -80,7 +86,7 @@ def _configured() -> str:
     if any(group.values()):
         return _postgresql(group)
     if path := os.environ.get("TRAINING_DB_PATH"):
-        return location(path)
+        return f"sqlite:///{_absolute(path)}"
     raise NotConfigured(
         "TRAINING_DB_PATH not set: no variable says where the ledger is. Set it with\n"
         "    export TRAINING_DB_PATH=~/training_runs.db\n"

@@ -159,7 +159,8 @@ def _plain_field(value: Any) -> JsonValue:
 def _in_words(name: str, exc: ValidationError) -> str:
     """The first fault in one line: which field, what it was given, what it takes."""
     fault = exc.errors(include_url=False)[0]
-    where = ".".join(map(str, fault["loc"])) or "the event"
+    # What pydantic says of the branch of a union it tried is nothing for a caller.
+    where = ".".join(str(part) for part in fault["loc"] if "[" not in str(part)) or "the event"
     if fault["type"] == "missing":
         return f"{name} needs {where}."
     if fault["type"] == "extra_forbidden":

@@ -20,7 +20,7 @@ def _whole(value: object) -> object:
 
 
 Int64 = Annotated[int, BeforeValidator(_whole), Field(ge=-(2**63), lt=2**63, strict=True)]
-Hyperparameter = Int64 | FiniteFloat | Text
+Hyperparameter = Int64 | Annotated[FiniteFloat, Field(strict=True)] | Text
 
 
 def _whole_seconds(value: object) -> object:

@@ -11,6 +11,8 @@ __all__ = ["is_secret", "redact"]
 REDACTED = "[redacted]"
 
 _WORD_BREAK = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+")
+# A number is no token and no key, but it may be a password.
+_PASSWORD = re.compile(r"(?:^|_)(?:passwords?|passwd|pwd|passphrase)$")
 _SECRET = re.compile(
     r"(?:^|_)(?:"
     r"api_?keys?|access_?keys?|secret_?(?:access_?)?keys?|private_?keys?|ssh_?keys?|signing_?keys?|encryption_?keys?"
@@ -22,13 +24,24 @@ _SECRET = re.compile(
 
 def is_secret(key: str) -> bool:
     """Whether a value under *key* is a secret by its name; `pad_token`, `max_tokens`, `tokenizer` are not."""
-    return _SECRET.search("_".join(_WORD_BREAK.split(key)).lower()) is not None
+    return _SECRET.search(_words(key)) is not None
+
+
+def _words(key: str) -> str:
+    return "_".join(_WORD_BREAK.split(key)).lower()
+
+
+def _holds_secret(key: str, value: JsonValue) -> bool:
+    if isinstance(value, bool) or value in (None, "", REDACTED, [], {}):
+        return False
+    pattern = _PASSWORD if isinstance(value, int | float) else _SECRET
+    return pattern.search(_words(key)) is not None
 
 
 def redact(value: JsonValue) -> tuple[JsonValue, int]:
     """Return *value* with its secrets replaced by "[redacted]", and how many there were.
 
-    A switch or nothing at all (true, false, null, "") under such a key is no secret and stays.
+    A switch, nothing at all (true, null, ""), or a number that is no password is no secret and stays.
     """
     if isinstance(value, dict):
         return _redact_mapping(value)
@@ -42,7 +55,7 @@ def _redact_mapping(value: dict[str, JsonValue]) -> tuple[JsonValue, int]:
     made: dict[str, JsonValue] = {}
     total = 0
     for key, item in value.items():
-        if is_secret(key) and not isinstance(item, bool) and item not in (None, "", REDACTED, [], {}):
+        if _holds_secret(key, item):
             made[key], count = REDACTED, 1
         else:
             made[key], count = redact(item)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from numbers import Integral, Real
 
 from ledger.errors import InvalidValue, UnknownFilter, UnknownOrder, nearest
 from ledger.events.envelope import storable_text
@@ -32,6 +33,7 @@ __all__ = [
 Value = str | int | float | bool
 
 VALUES_MAX = 10_000
+FILTERS_MAX = 100
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,8 @@ def parse_filters(filters: Mapping[str, object] | None, now: datetime) -> list[C
         return []
     if not isinstance(filters, Mapping):
         raise InvalidValue("filters", filters, "a mapping of filter names to values is wanted")
+    if len(filters) > FILTERS_MAX:
+        raise InvalidValue("filters", f"{len(filters)} filters", f"at most {FILTERS_MAX} at once are wanted")
     return [_condition(name, value, now) for name, value in filters.items()]
 
 
@@ -149,7 +153,7 @@ def _column_condition(column: Declared, filter: Filter, value: object, now: date
 
 def _tags_condition(name: str, value: object) -> Condition:
     if name == "has_tags":
-        return Condition("tags_json", "has", (parse_boolean(name, value),))
+        return Condition("tags", "has", (parse_boolean(name, value),))
     values, _ = _values(name, value, "is", partial(_text, name))
     return Condition("tags", "is" if TAGS[name] == "is" else "is_not", values, several=True)
 
@@ -214,9 +218,9 @@ def _number(name: str, value: object) -> int | float:
             made = float(value) if not value.strip().lstrip("+-").isdigit() else int(value[:30])
         except ValueError:
             made = None
-    if isinstance(made, bool) or not isinstance(made, int | float) or math.isnan(made):
+    if isinstance(made, bool) or not isinstance(made, Real) or made != made:  # noqa: PLR0124 -- NaN
         raise InvalidValue(name, value, "a number is wanted")
-    return _in_64_bits(made)
+    return _in_64_bits(int(made) if isinstance(made, Integral) else float(made))
 
 
 def _in_64_bits(number: float) -> int | float:
@@ -250,7 +254,8 @@ def parse_order(order_by: str) -> list[Order]:
     """Return the orderings that `"column DESC, other"` states. Raises UnknownOrder for anything else."""
     if not isinstance(order_by, str):
         raise UnknownOrder(order_by, COLUMNS)
-    return [_order(part) for part in order_by.split(",")]
+    orders = [_order(part) for part in order_by.split(",")]
+    return list({order.column: order for order in reversed(orders)}.values())[::-1]  # only the first of a column counts
 
 
 def _order(part: str) -> Order:

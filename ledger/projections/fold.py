@@ -145,7 +145,7 @@ def _heartbeat(life: Life, fact: Fact, payload: Payload) -> None:
     if duration is not None and key > (life.duration_from or key[:0]):
         life.row["duration_seconds"], life.duration_from = duration, key
         life.said_duration, life.unknown_duration = None, False
-    if isinstance(payload.get("metrics"), dict) and key > (life.metrics_from or key[:0]):
+    if payload.get("metrics") and key > (life.metrics_from or key[:0]):
         _write_metrics(life, payload["metrics"])
         life.metrics_from = key
 
@@ -172,7 +172,7 @@ def _ended(life: Life, fact: Fact, payload: Payload) -> None:
 
 
 def _write_metrics(life: Life, metrics: JsonValue) -> None:
-    if isinstance(metrics, dict):
+    if isinstance(metrics, dict) and (metrics or life.row["final_metrics_json"] is None):  # an empty one says nothing
         life.row["final_metrics_json"] = projected_json(without_non_finite(metrics))
 
 
@@ -212,8 +212,8 @@ def _amended(life: Life, fact: Fact, payload: Payload) -> None:
 
 def _amend(life: Life, fact: Fact, name: str, value: str | float | None) -> None:
     if name == "wandb_run_id":
-        life.claim = None if value is None else str(value)
-        life.claims = {} if value is None else {str(value): canonical(fact)}
+        life.claim = str(value) if value else None
+        life.claims = {str(value): canonical(fact)} if value else {}
         return
     life.row[name] = value
     match name:

@@ -40,7 +40,7 @@ def on_network(path: Path, mounts: Path = Path("/proc/mounts")) -> bool:
     """Whether *path* lies on a network filesystem; False where the system does not say."""
     try:
         lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
-        real = path.parent.resolve()
+        real = path.resolve().parent  # through symbolic links: what matters is where the file lies
     except OSError:
         return False
     found = (len(Path("/").parts), "")

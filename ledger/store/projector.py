@@ -69,10 +69,14 @@ class Projector:
 
     def _save(self, tracked: Tracked, recorded_at: str) -> set[str]:
         new = sorted(tracked.new, key=canonical)
-        if not _fold_onto(tracked, new):
-            tracked.life = fold_facts(facts_of_run(self._connection, tracked.run_id))
+        # What could not be read when it came may be readable by now: such a run is always folded afresh.
+        if tracked.unreadable or not _fold_onto(tracked, new):
+            facts = facts_of_run(self._connection, tracked.run_id)
+            tracked.life = fold_facts(facts)
+            tracked.unreadable = sum(fact.understood is None for fact in facts)
+        else:
+            tracked.unreadable = sum(fact.understood is None for fact in new)
         tracked.newest = max(tracked.newest, canonical(new[-1]))
-        tracked.unreadable += sum(fact.understood is None for fact in new)
         self._save_head(tracked, recorded_at)
         if tracked.life is None:
             return set()

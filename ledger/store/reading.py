@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -14,7 +14,17 @@ from ledger.events.upcast import understood
 from ledger.store.statements import Connection, Statement, compiled
 from ledger.store.tables import training_events, training_runs, voided_runs
 
-__all__ = ["EVENT_COLUMNS", "event_page", "fact_of", "facts_of_run", "recorded"]
+__all__ = [
+    "EVENT_COLUMNS",
+    "event_page",
+    "fact_of",
+    "facts_of_run",
+    "recorded",
+    "run_is_known",
+    "run_page",
+    "runs_of_chain",
+    "type_is_known",
+]
 
 EVENT_COLUMNS = tuple(column.name for column in training_events.columns)
 _FACT = ("event_id", "run_id", "type", "schema_version", "occurred_at", "source", "payload")
@@ -30,16 +40,14 @@ def fact_of(  # noqa: PLR0917 -- a stored row, spread
 
 
 @cache
-def _of_run(columns: Sequence[str], type: str | None = None) -> Statement:
-    chosen = sa.select(*(training_events.c[name] for name in columns)).where(training_events.c.run_id == _THE_RUN)
-    if type is not None:
-        chosen = chosen.where(training_events.c.type == sa.literal_column(f"'{type}'"))
+def _facts() -> Statement:
+    chosen = sa.select(*(training_events.c[name] for name in _FACT)).where(training_events.c.run_id == _THE_RUN)
     return compiled(chosen.order_by(training_events.c.version))
 
 
 def facts_of_run(connection: Connection, run_id: str) -> list[Fact]:
     """Return all facts of a run, in the order in which they were accepted."""
-    return [fact_of(*row) for row in _of_run(_FACT).run(connection, {"the_run": run_id})]
+    return [fact_of(*row) for row in _facts().run(connection, {"the_run": run_id})]
 
 
 def recorded(row: Sequence[Any]) -> Recorded:
@@ -50,36 +58,34 @@ def recorded(row: Sequence[Any]) -> Recorded:
     return Recorded(*values)
 
 
-def event_page(
-    connection: Connection,
-    *,
-    after: int,
-    run_id: str | None,
-    chain_of_custody_id: str | None,
-    types: Iterable[str] | None,
-    size: int,
+def event_page(connection: Connection, after: int, types: Sequence[str] | None, size: int) -> list[Recorded]:
+    """Return the next *size* events of all runs behind the position *after*."""
+    events = training_events.c
+    chosen = _of_types(types).where(events.position > after).order_by(events.position).limit(size)
+    return [recorded(row) for row in compiled(chosen).ask(connection)]
+
+
+def run_page(  # noqa: PLR0917 -- called in one place
+    connection: Connection, run_id: str, after: int, after_version: int, types: Sequence[str] | None, size: int
 ) -> list[Recorded]:
-    """Return the next *size* events behind the position *after* that are of the run, the chain and the types."""
-    events = training_events
-    chosen = sa.select(*events.columns).where(events.c.position > after)
-    if run_id is not None:
-        chosen = chosen.where(events.c.run_id == run_id)
-    if chain_of_custody_id is not None:
-        chosen = chosen.where(events.c.run_id.in_(of_chain(chain_of_custody_id)))
-    if types is not None:
-        chosen = chosen.where(events.c.type.in_(list(types)))
-    statement = compiled(chosen.order_by(events.c.position).limit(size))
-    return [recorded(row) for row in statement.ask(connection)]
+    """Return the next *size* events of one run: those behind both a position and a version."""
+    events = training_events.c
+    chosen = _of_types(types).where(events.run_id == run_id, events.version > after_version, events.position > after)
+    return [recorded(row) for row in compiled(chosen.order_by(events.version).limit(size)).ask(connection)]
 
 
-def of_chain(chain_of_custody_id: str) -> sa.CompoundSelect[tuple[str]]:
-    """Return the query for the runs of a chain, voided ones too."""
-    return sa.union_all(
-        *(
-            sa.select(table.c.run_id).where(table.c.chain_of_custody_id == chain_of_custody_id)
-            for table in (training_runs, voided_runs)
-        )
-    )
+def _of_types(types: Sequence[str] | None) -> sa.Select[Any]:
+    chosen = sa.select(*training_events.columns)
+    return chosen if types is None else chosen.where(training_events.c.type.in_(types))
+
+
+def runs_of_chain(connection: Connection, chain_of_custody_id: str) -> list[str]:
+    """Return the runs of a chain, voided ones too."""
+    found: list[str] = []
+    for table in (training_runs, voided_runs):
+        chosen = sa.select(table.c.run_id).where(table.c.chain_of_custody_id == chain_of_custody_id)
+        found += [run_id for (run_id,) in compiled(chosen).ask(connection)]
+    return sorted(found)
 
 
 def run_is_known(connection: Connection, run_id: str) -> bool:

@@ -38,6 +38,11 @@ class FoldedRun(NamedTuple):
     facts: list[Fact]
     life: Life | None
 
+    def derived_head(self) -> Row:
+        """Return what of the run's head follows from the fold and not from the order of acceptance."""
+        unreadable = sum(fact.understood is None for fact in self.facts)
+        return {"unreadable": unreadable, "beside": self.life.beside() if self.life else ""}
+
     def row(self) -> Row:
         """Return the whole row but for `wandb_run_id`, which is settled among runs."""
         life = self.life
@@ -98,10 +103,9 @@ def _write(connection: Connection, chunk: Sequence[FoldedRun]) -> int:
         _insert_many(connection, table, [{**row, "wandb_run_id": None} for row in rows])
     claims = [claim for _, life in lives if (claim := life.claimed()) is not None]
     _insert_many(connection, training_claims, [claim._asdict() for claim in claims])
-    statement = updating(training_heads, ("beside",))
+    statement = updating(training_heads, ("unreadable", "beside"))
     for folded in chunk:
-        beside = folded.life.beside() if folded.life else ""
-        statement.run(connection, {"the_run": folded.run_id, "beside": beside})
+        statement.run(connection, {"the_run": folded.run_id, **folded.derived_head()})
     return len(lives)
 
 

@@ -14,7 +14,7 @@ from ledger.projections.run import COLUMNS
 from ledger.store.statements import Connection, Statement, compiled
 from ledger.store.tables import training_runs, voided_runs
 
-__all__ = ["chain_is_known", "count_runs", "get_run", "query_runs", "status_counts"]
+__all__ = ["count_runs", "get_run", "query_runs", "status_counts"]
 
 Row = dict[str, Any]
 Clause = sa.ColumnElement[bool]
@@ -115,14 +115,6 @@ def status_counts(connection: Connection) -> list[tuple[str, int, int, int]]:
     return [tuple(row) for row in compiled(counted).ask(connection)]
 
 
-def chain_is_known(connection: Connection, chain_of_custody_id: str) -> bool:
-    for table in (training_runs, voided_runs):
-        known = sa.select(sa.literal(1)).where(table.c.chain_of_custody_id == chain_of_custody_id).limit(1)
-        if compiled(known).ask(connection).fetchone() is not None:
-            return True
-    return False
-
-
 def _runs(*, include_voided: bool) -> Runs:
     if not include_voided:
         return training_runs
@@ -178,7 +170,10 @@ def _compared(column: sa.ColumnElement[Any], operator: str, value: object) -> Cl
 
 def _tags(runs: Runs, condition: Condition) -> Clause:
     each = sa.func.json_each(runs.c.tags_json).table_valued("value", name="tag")
-    some: Clause = sa.exists(sa.select(sa.literal(1)).select_from(each).where(each.c.value.in_(condition.values)))
+    chosen = sa.select(sa.literal(1)).select_from(each)
+    if condition.operator == "has":
+        return sa.exists(chosen) if condition.values[0] else ~sa.exists(chosen)
+    some: Clause = sa.exists(chosen.where(each.c.value.in_(condition.values)))
     return some if condition.operator == "is" else ~some
 
 
@@ -209,19 +204,15 @@ def _first(*found: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
 
 def _json_equals(found: sa.ColumnElement[Any], kind: sa.ColumnElement[Any], condition: Condition) -> Clause:
     """Text also stands for the number or the truth value that it spells, as it comes in a query string."""
-    some: list[Clause] = []
-    for value in condition.values:
-        if isinstance(value, bool):
-            some.append(kind == ("true" if value else "false"))
-        elif isinstance(value, str):
-            some.append((kind == "text") & (found == value))
-            if value in ("true", "false"):
-                some.append(kind == value)
-            elif (number := _spelled_number(value)) is not None:
-                some.append(kind.in_(_NUMERIC_TYPES) & (found == number))
-        else:
-            some.append(kind.in_(_NUMERIC_TYPES) & (found == value))
-    return sa.or_(sa.false(), *some)
+    texts = [value for value in condition.values if isinstance(value, str)]
+    truths = [str(value).lower() for value in condition.values if isinstance(value, bool)]
+    numbers = [value for value in condition.values if not isinstance(value, str | bool)]
+    numbers += [number for text in texts if (number := _spelled_number(text)) is not None]
+    return sa.or_(
+        (kind == "text") & found.in_(texts),
+        kind.in_([*truths, *(text for text in texts if text in ("true", "false"))]),
+        kind.in_(_NUMERIC_TYPES) & found.in_(numbers),
+    )
 
 
 def _spelled_number(text: str) -> float | None:

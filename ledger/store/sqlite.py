@@ -17,7 +17,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -66,7 +66,7 @@ class Database:
         self._reading = 0  # readers at work; a fork waits until there are none
 
     def _forget(self) -> None:
-        self._opened: tuple[int, int] | None = None  # device and inode of the file that `_held` has open
+        self._opened: tuple[int, int] | None = None  # device and inode of the file that is in use
         self._held: sqlite3.Connection | None = None  # the writer's; in memory, everybody's
         # Readers take a connection each, threads at the same time too.
         self._readers = sa.create_engine(
@@ -166,6 +166,8 @@ class Database:
     def let_go(self) -> None:
         """Close the connections; the next use opens them again."""
         with self._turn:
+            if self._was_replaced():
+                self.abandon()
             self._readers.dispose()
             if self._held is not None:
                 self._held.close()
@@ -174,9 +176,7 @@ class Database:
     def _writer(self) -> sqlite3.Connection:
         if self._closed:
             raise LedgerClosed
-        if self._held is not None and not self._is_still_there():
-            # Somebody moved or removed the file: what we hold is no longer the ledger. Closing it now
-            # would let SQLite remove the -wal file of whatever lies at this path today.
+        if self._was_replaced():
             self.abandon()
         if self._held is None:
             if self.path != MEMORY:
@@ -187,19 +187,27 @@ class Database:
             except BaseException:
                 connection.close()
                 raise
-            self._held, self._opened = connection, _identity(self.path)
+            self._held, self._opened = connection, None if self.path == MEMORY else _identity(self.path)
         return self._held
 
-    def _is_still_there(self) -> bool:
-        return self.path == MEMORY or _identity(self.path) == self._opened
+    def _was_replaced(self) -> bool:
+        """Whether somebody moved or removed the file, so that what we have open is no longer the ledger."""
+        return self._opened is not None and _identity(self.path) != self._opened
 
     def _open_existing(self) -> None:
-        """Bring an existing file up to date, once; a file that is not there is no ledger."""
-        if self._held is not None and self._is_still_there():
+        """Look, once, whether an existing file is a ledger that is up to date; if it is, reading changes nothing."""
+        if self._opened is not None and not self._was_replaced():
             return
         self.require()
         with self._turn:
-            self._writer()
+            if self._was_replaced():
+                self.abandon()
+            if self._opened is None:
+                with closing(self._connect()) as probe:
+                    behind = pending(probe, self.path)
+                if behind:
+                    self._writer()
+                self._opened = _identity(self.path)
 
     def _connect(self) -> sqlite3.Connection:
         if self._closed:
@@ -211,10 +219,10 @@ class Database:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         pending(connection, self.path)  # refuses what is no ledger of ours before anything is changed
-        if self.path != MEMORY and not on_network(Path(self.path)):
-            (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
-            if mode != "wal":
-                self._insist(connection, "PRAGMA journal_mode = WAL")
+        if self.path != MEMORY:
+            wanted = "delete" if on_network(Path(self.path)) else "wal"
+            if connection.execute("PRAGMA journal_mode").fetchone()[0] != wanted:
+                self._insist(connection, f"PRAGMA journal_mode = {wanted}")
         migrate(connection, self.path, self._insist)
         if connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
             # Only BEGIN can meet another writer, and `_insist` waits for that, and fairly.
@@ -267,29 +275,35 @@ class Database:
         self._new_locks()
 
 
-_forking: list[Database] = []
+class _Fork:
+    """One fork at a time: what is to be let go of before it, and taken up again after it."""
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+        self._databases: list[Database] = []
+
+    def before(self) -> None:
+        self._turn.acquire()
+        self._databases = list(_open)
+        for database in self._databases:
+            database.before_fork()
+
+    def in_parent(self) -> None:
+        for database in self._databases:
+            database.after_fork_in_parent()
+        self._turn.release()
+
+    def in_child(self) -> None:
+        for database in self._databases:
+            database.after_fork_in_child()
+        self._turn = threading.Lock()
 
 
-def _before_fork() -> None:
-    _forking[:] = _open
-    for database in _forking:
-        database.before_fork()
-
-
-def _after_fork_in_parent() -> None:
-    for database in _forking:
-        database.after_fork_in_parent()
-    _forking.clear()
-
-
-def _after_fork_in_child() -> None:
-    for database in _forking:
-        database.after_fork_in_child()
-    _forking.clear()
+_fork = _Fork()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=_fork.before, after_in_parent=_fork.in_parent, after_in_child=_fork.in_child)
 
 
 def connect(path: str, *, timeout_seconds: float = 30.0) -> sqlite3.Connection:
@@ -320,17 +334,20 @@ def translating(place: str) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError) as exc:
-        raise translated(exc, place) from exc
+        made = translated(exc, place)
+        if made is None:  # a bug of ours: let it be seen
+            raise
+        raise made from exc
 
 
-def translated(exc: sqlite3.Error | OSError, place: str) -> Exception:
+def translated(exc: sqlite3.Error | OSError, place: str) -> LedgerError | None:
     text = str(exc)
     if isinstance(exc, OSError):
         return LedgerUnreachable(f"{place}: {exc.strerror or text}. Mend the place, then do the same again.")
     for words, make in _TRANSLATIONS:
         if words in text:
             return make(place, text)
-    return exc
+    return None
 
 
 def _is_busy(exc: sqlite3.Error) -> bool:

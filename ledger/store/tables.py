@@ -98,13 +98,16 @@ voided_runs = sa.Table(
 
 sa.Index("training_runs_wandb_run_id", training_runs.c.wandb_run_id, unique=True)
 # What query_runs asks most, each in the order in which it answers; tests/store/test_plans.py reads the plans.
-for _names in ((), ("status",), ("host",), ("gradient_method", "status"), ("chain_of_custody_id",)):
+_ASKED = ((), ("status",), ("host",), ("gradient_method",), ("gradient_method", "status"), ("chain_of_custody_id",))
+for _names in _ASKED:
     sa.Index(
         "_".join(("training_runs", *_names, "newest")),
         *(training_runs.c[name] for name in _names),
         training_runs.c.created_at.desc(),
         training_runs.c.run_id,
     )
+
+sa.Index("voided_runs_chain_of_custody_id", voided_runs.c.chain_of_custody_id)
 
 # Which run claims which W&B id; `settle` chooses among those of one id.
 training_claims = sa.Table(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,7 +16,7 @@ from ledger.projections.fold import canonical
 from ledger.store.guards import GUARDS
 from ledger.store.reading import EVENT_COLUMNS
 from ledger.store.replay import FoldedRun, folded_runs
-from ledger.store.statements import Connection, compiled
+from ledger.store.statements import Connection, Statement, compiled
 from ledger.store.tables import metadata, training_claims, training_events, training_heads, training_runs, voided_runs
 
 __all__ = ["Difference", "Verification", "verify"]
@@ -114,7 +115,7 @@ class _Watch:
             yield Difference("position", None, "position", f"{stored[0]} to {stored[1]}", f"1 to {newest}")
 
     def _one(self, table: sa.Table, run_id: str) -> Row | None:
-        found = compiled(sa.select(table).where(table.c.run_id == run_id)).ask(self._connection).fetchone()
+        found = _of_run(table).run(self._connection, {"the_run": run_id}).fetchone()
         return None if found is None else dict(zip(table.columns.keys(), found, strict=True))
 
     def _head(self, folded: FoldedRun) -> Iterator[Difference]:
@@ -126,8 +127,7 @@ class _Watch:
             "newest_occurred_at": newest[0],
             "newest_event_id": newest[1],
             "first_recorded_at": folded.events[0][_RECORDED_AT],
-            "unreadable": sum(fact.understood is None for fact in folded.facts),
-            "beside": folded.life.beside() if folded.life else "",
+            **folded.derived_head(),
         }
         yield from _compared("head", folded.run_id, self._one(training_heads, folded.run_id), computed)
 
@@ -178,6 +178,11 @@ class _Watch:
                 expected = computed.get(run_id) if table is training_runs else None
                 if stored != expected:
                     yield Difference("wandb id", run_id, "wandb_run_id", stored, expected)
+
+
+@cache
+def _of_run(table: sa.Table) -> Statement:
+    return compiled(sa.select(table).where(table.c.run_id == sa.bindparam("the_run", type_=sa.Text())))
 
 
 _RECORDED_AT, _DIGEST, _CHAIN, _VERSION = (

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ DOCUMENTED_PATH = "/home/ubuntu/mango/data/training_runs.db"
 LEDGER = f"{sys.executable} -m ledger "
 COMT = "objectives/COMT_activity_maximize/raw_mean"
 
+AS_USERS_WROTE_THEM = "293c67290ad4f5b0a28e5f433c8049b3353d47a79de962c0da80647de0dc7a9b"
 METHODS = ("mgda", "pcgrad", "imtlg", "aligned_mtl")
 
 CONFIG: dict[str, Any] = {
@@ -215,6 +217,13 @@ def documented_columns() -> list[str]:
 
 
 # Snippets
+
+
+def test_the_snippets_stand_as_they_do_in_the_scripts_of_users() -> None:
+    """No formatter rewrites the Python snippets: what is run here is, byte for byte, what users wrote."""
+    python = "".join(block.text for block in BLOCKS.values() if block.language == "python")
+
+    assert sha256(python.encode()).hexdigest() == AS_USERS_WROTE_THEM
 
 
 def test_the_document_has_the_snippets_that_this_file_runs() -> None:

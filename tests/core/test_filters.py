@@ -74,7 +74,7 @@ MEANT: dict[str, tuple[str, object, Condition]] = {
     "age in hours": ("min_created_at", "12h", Condition("created_at", "min", (clock(-12 * 3600),))),
     "half a week": ("created_before", "0.5 w", Condition("created_at", "before", (clock(-3.5 * 86400),))),
     "tags": ("tags", "paper", Condition("tags", "is", ("paper",), several=True)),
-    "no tags": ("has_tags", False, Condition("tags_json", "has", (False,))),
+    "no tags": ("has_tags", False, Condition("tags", "has", (False,))),
     "not tagged": ("not_tags", ["a", "b"], Condition("tags", "is_not", ("a", "b"), several=True)),
     "config": ("config.a.b", 8, Condition("config_json", "is", (8,), keys=("a", "b"))),
     "metrics": ("min_metrics.train/loss", "0.5", Condition("final_metrics_json", "min", (0.5,), keys=("train/loss",))),

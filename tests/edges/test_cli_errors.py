@@ -58,7 +58,7 @@ def shell(*words: str, **environment: str) -> subprocess.Popen[str]:
         (["events", "--types", "launch"], 2, "Did you mean 'launched'"),
         (["amend", "r1", "host=x"], 2, "--reason"),
         (["void", "r9", "--reason", "bogus"], 2, "no run 'r9'"),
-        (["restore-backup", "/nowhere/x.db"], 3, "/nowhere/x.db"),
+        (["restore-backup", "/nowhere/x.db"], 2, "/nowhere/x.db"),
         (["--db", "/nowhere/runs.db", "runs"], 3, "`ledger init`"),
         (["--db", "/proc/runs.db", "init"], 3, "/proc/runs.db"),
         (["--db", "off", "runs"], 3, "give one with --db"),

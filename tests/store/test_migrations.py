@@ -1,0 +1,210 @@
+"""The schema is made by named steps; what is newer, older or something else is refused and left as it is."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from ledger import Ledger
+from ledger.errors import LedgerError, NewerLedger, NotALedger
+from ledger.store import migrations
+from ledger.store.migrations import STEPS, Step, schema_statements
+from tests.builders import launched, shown, started
+
+
+def fingerprints(folder: Path) -> dict[str, str]:
+    """Return what lies in a folder, by name and content."""
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())}
+
+
+def schema(path: Path) -> dict[str, str]:
+    with closing(sqlite3.connect(path)) as db:
+        return dict(db.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall())
+
+
+def applied(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as db:
+        return [name for (name,) in db.execute("SELECT name FROM ledger_migrations ORDER BY rowid")]
+
+
+def test_creating_again_does_nothing(path: Path) -> None:
+    """init_db() is idempotent: the second time nothing in the file changes."""
+    with Ledger(path) as book:
+        book.init_db()
+        book.append(launched(0))
+    before = fingerprints(path.parent)
+    with Ledger(path) as book:
+        book.init_db()
+        book.init_db()
+
+    assert fingerprints(path.parent) == before
+
+
+def test_the_steps_make_the_declared_schema(path: Path) -> None:
+    """What the steps leave behind is what the declarations say."""
+    with Ledger(path) as book:
+        book.init_db()
+    with closing(sqlite3.connect(":memory:")) as db:
+        for statement in schema_statements():
+            db.execute(statement)
+        declared = dict(db.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall())
+
+    assert schema(path) == declared
+    assert applied(path) == [step.name for step in STEPS]
+
+
+def _earlier_api(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE training_runs (run_id TEXT PRIMARY KEY, status TEXT)")
+        db.execute("INSERT INTO training_runs VALUES ('old', 'running')")
+        db.commit()
+
+
+def _earlier_api_in_wal(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+    _earlier_api(path)
+
+
+def _another_database(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE recipes (name TEXT)")
+        db.commit()
+
+
+def _newer(path: Path) -> None:
+    with Ledger(path) as book:
+        book.append(launched(0))
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("INSERT INTO ledger_migrations VALUES ('m999_from_the_future', '2099')")
+        db.commit()
+
+
+def _newer_on_a_network(path: Path) -> None:
+    _newer(path)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA journal_mode = DELETE")
+
+
+STRANGERS = {
+    "the earlier API's file": (_earlier_api, NotALedger, "adopt"),
+    "the earlier API's file in WAL mode": (_earlier_api_in_wal, NotALedger, "adopt"),
+    "another database": (_another_database, NotALedger, "recipes"),
+    "text": (lambda path: path.write_text("not a database at all, " * 100), NotALedger, "no SQLite file"),
+    "a newer ledger": (_newer, NewerLedger, "m999_from_the_future"),
+    "a newer ledger with a rollback journal": (_newer_on_a_network, NewerLedger, "pip install --upgrade"),
+}
+
+
+@pytest.mark.parametrize("do", [Ledger.init_db, lambda book: book.append(launched(0)), Ledger.get_stats, Ledger.verify])
+@pytest.mark.parametrize(("make", "error", "words"), STRANGERS.values(), ids=STRANGERS)
+def test_what_is_no_ledger_of_ours_is_left_as_it_is(path: Path, make, error: type[LedgerError], words: str, do) -> None:
+    """Whoever reads or writes gets an error that names the mend, and not one byte of the file is changed."""
+    make(path)
+    before = fingerprints(path.parent)
+
+    with Ledger(path) as book, pytest.raises(error, match=words):
+        do(book)
+
+    assert fingerprints(path.parent) == before
+
+
+def _add_a_table(connection: sqlite3.Connection) -> None:
+    connection.execute("CREATE TABLE further (x INTEGER)")
+
+
+def _fail(connection: sqlite3.Connection) -> None:
+    connection.execute("CREATE TABLE half_done (x INTEGER)")
+    raise RuntimeError("the step is wrong")
+
+
+@pytest.fixture
+def old(path: Path) -> Path:
+    """Give a ledger as yesterday's code left it."""
+    with Ledger(path) as book:
+        book.append([launched(0, config={"batch_size": 8}), started(1)])
+    return path
+
+
+def steps(monkeypatch: pytest.MonkeyPatch, *more: Step) -> None:
+    monkeypatch.setattr(migrations, "STEPS", (*STEPS, *more))
+
+
+def test_a_new_step_is_applied_on_opening(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a word from anybody, once, and recorded; nothing else is left in the folder."""
+    steps(monkeypatch, Step("m002_further", _add_a_table))
+    for _ in range(2):
+        with Ledger(old) as book:
+            assert book.count_runs() == 1
+
+    assert applied(old) == [STEPS[0].name, "m002_further"]
+    assert [file.name for file in old.parent.iterdir()] == [old.name]
+
+
+def test_a_step_that_rewrites_keeps_a_copy(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file as it was before lies beside it, a whole ledger that yesterday's code can read."""
+    with Ledger(old) as book:
+        before = shown(book)
+    steps(monkeypatch, Step("m002_further", _add_a_table, rewrites=True))
+    with Ledger(old) as book:
+        assert shown(book) == before
+
+    monkeypatch.setattr(migrations, "STEPS", STEPS)
+    (copy,) = old.parent.glob("runs.db.before-*")
+    assert "m002_further" in copy.name
+    with Ledger(copy) as book:
+        assert (shown(book), bool(book.verify())) == (before, True)
+    assert applied(copy) == [STEPS[0].name]
+
+
+def test_a_new_ledger_needs_no_copy(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing is stored yet, nothing can be rewritten."""
+    steps(monkeypatch, Step("m002_further", _add_a_table, rewrites=True))
+    with Ledger(path) as book:
+        book.append(launched(0))
+
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_a_step_that_fails_leaves_nothing(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All pending steps are one transaction: with a wrong one, the ledger is as it was."""
+    steps(monkeypatch, Step("m002_further", _add_a_table), Step("m003_wrong", _fail))
+    before = schema(old)
+    with Ledger(old) as book, pytest.raises(RuntimeError, match="the step is wrong"):
+        book.count_runs()
+
+    assert (schema(old), applied(old)) == (before, [STEPS[0].name])
+    monkeypatch.setattr(migrations, "STEPS", STEPS)
+    with Ledger(old) as book:
+        assert book.verify()
+
+
+def test_every_step_has_a_name_of_its_own() -> None:
+    """Named m001_..., in order: the names are what ledgers remember."""
+    names = [step.name for step in STEPS]
+
+    assert names == sorted(set(names))
+    assert [name.split("_")[0] for name in names] == [f"m{number:03}" for number in range(1, len(names) + 1)]
+
+
+def test_a_ledger_in_memory_is_new_each_time() -> None:
+    """What is in memory needs no file, and is gone when it is closed."""
+    with Ledger(":memory:") as book:
+        book.append(launched(0))
+        assert book.count_runs() == 1
+    with Ledger(":memory:") as book:
+        assert book.count_runs() == 0
+
+
+def test_an_empty_file_becomes_a_ledger(path: Path) -> None:
+    """A file that was only touched is no ledger to read, and one to write."""
+    path.touch()
+    with Ledger(path) as book:
+        with pytest.raises(LedgerError, match="no ledger at"):
+            book.get_stats()
+        book.append(launched(0))
+        assert book.count_runs() == 1

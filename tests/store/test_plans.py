@@ -1,0 +1,118 @@
+"""The documented queries go by an index: their plans are read, so that a new column or filter cannot lose one."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ledger import Ledger
+from tests.builders import completed, launched, started, wandb_attached
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a ledger of some hundred runs."""
+    path = tmp_path_factory.mktemp("plans") / "runs.db"
+    with Ledger(path) as book:
+        for number in range(400):
+            run = f"run-{number}"
+            config = {"reward": {"gradient_method": ("mgda", "pcgrad")[number % 2]}}
+            chain = f"C{number % 50}"
+            book.append(
+                [
+                    launched(number, run=run, config=config, host=("ec2", "expanse")[number % 2], chain_of_custody_id=chain),
+                    started(number, run=run),
+                    wandb_attached(number, run=run, wandb_run_id=f"w{number}"),
+                    *([completed(number, run=run)] if number % 3 else []),
+                ]
+            )
+    return path
+
+
+ASKED: dict[str, Callable[[Ledger], object]] = {
+    "the newest": lambda book: book.query_runs(limit=50),
+    "by status": lambda book: book.query_runs({"status": "completed"}, limit=50),
+    "by host": lambda book: book.query_runs({"host": "ec2"}, limit=50),
+    "by method": lambda book: book.query_runs({"gradient_method": "mgda"}, limit=50),
+    "by method and status": lambda book: book.query_runs({"gradient_method": "mgda", "status": "completed"}, limit=50),
+    "by chain": lambda book: book.query_runs({"chain_of_custody_id": "C7"}),
+    "by W&B id": lambda book: book.query_runs({"wandb_run_id": "w7"}),
+    "since when": lambda book: book.query_runs({"created_after": "2024-05-01T12:05:00Z"}, limit=50),
+    "one run": lambda book: book.get_run("run-7"),
+    "a run's events": lambda book: list(book.events("run-7")),
+    "a chain's events": lambda book: list(book.events(chain_of_custody_id="C7")),
+    "what came since": lambda book: list(book.events(after=1500)),
+    "a run's timeline": lambda book: book.timeline(run_id="run-7"),
+    "a chain's timeline": lambda book: book.timeline(chain_of_custody_id="C7"),
+    "a status call": lambda book: book.update_run_status("run-7", "running"),
+    "a contested W&B id": lambda book: book.append(wandb_attached(900, run="run-9", wandb_run_id="w7")),
+    "an old event": lambda book: book.append(started(-5, run="run-11")),
+}
+
+
+def plans(book: Ledger, ask: Callable[[Ledger], object], monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+    """Return the plan of each statement that a question runs."""
+    seen: dict[str, None] = {}
+
+    def watching(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+        connection = sqlite3.connect(*args, **kwargs)
+        connection.set_trace_callback(lambda sql: seen.setdefault(sql, None))
+        return connection
+
+    monkeypatch.setattr("ledger.store.sqlite.connect", lambda path, **how: watching(path, isolation_level=None, check_same_thread=False))
+    ask(book)
+    monkeypatch.undo()
+    with closing(sqlite3.connect(book.url)) as db:
+        explained = {sql: db.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall() for sql in seen if _explainable(sql)}
+    return {sql: [step for *_, step in rows] for sql, rows in explained.items()}
+
+
+def _explainable(sql: str) -> bool:
+    about_training = "training_" in sql or "voided_runs" in sql
+    return about_training and sql.split()[0] in {"SELECT", "INSERT", "UPDATE", "DELETE"}
+
+
+def by_an_index(step: str) -> bool:
+    """Whether a step of a plan looks up what it wants; walking along an index in its order is as good, with a limit."""
+    return "SCAN training" not in step and "SCAN voided" not in step and "TEMP B-TREE" not in step
+
+
+@pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED)
+def test_a_documented_question_goes_by_an_index(
+    place: Path, ask: Callable[[Ledger], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No documented query and no append reads a whole table or sorts what an index could give in order."""
+    with Ledger(place) as book:
+        found = plans(book, ask, monkeypatch)
+
+    assert found
+    walked = {sql: [step for step in steps if not by_an_index(step) and "_newest" not in step] for sql, steps in found.items()}
+    assert {sql: steps for sql, steps in walked.items() if steps} == {}
+
+
+@pytest.mark.parametrize(
+    ("filters", "index"),
+    [
+        ({}, "training_runs_newest"),
+        ({"status": "completed"}, "training_runs_status_newest"),
+        ({"host": "ec2"}, "training_runs_host_newest"),
+        ({"gradient_method": "mgda", "status": "completed"}, "training_runs_gradient_method_status_newest"),
+        ({"chain_of_custody_id": "C7"}, "training_runs_chain_of_custody_id_newest"),
+        ({"wandb_run_id": "w7"}, "training_runs_wandb_run_id"),
+        ({"run_id": "run-7"}, "sqlite_autoindex_training_runs_1"),
+    ],
+)
+def test_the_index_that_was_made_for_it_is_taken(
+    place: Path, filters: dict[str, str], index: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each index earns its place: there is a documented query that takes it."""
+    with Ledger(place) as book:
+        found = plans(book, lambda book: book.query_runs(filters, limit=50), monkeypatch)
+
+    (steps,) = [steps for sql, steps in found.items() if "FROM training_runs" in sql]
+    assert any(f"USING INDEX {index}" in step for step in steps), steps

@@ -1,0 +1,325 @@
+"""The night watch finds whatever somebody did behind the ledger's back, and nothing where nobody did."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from ledger import Ledger
+from ledger.errors import LedgerDamaged
+from ledger.events import Event, Recorded
+from ledger.events.fact import chained
+from tests.builders import (
+    amended,
+    annotated,
+    completed,
+    crashed,
+    described,
+    heartbeat,
+    launched,
+    started,
+    trials,
+    unknown,
+    voided,
+    wandb_attached,
+)
+
+HISTORY: tuple[Event, ...] = (
+    launched(0, run="a", chain_of_custody_id="ABC123", config={"batch_size": 8, "lr": "1e-4"}),
+    started(1, run="a"),
+    wandb_attached(2, run="a", wandb_run_id="w1", wandb_url="https://w"),
+    heartbeat(3, run="a", step=1, metrics={"loss": 0.5}),
+    completed(9, run="a", final_metrics={"loss": 0.25}, exit_code=0),
+    launched(0, run="b", host="ec2"),
+    described(1, run="b", resumes_run_id="a"),
+    wandb_attached(5, run="b", wandb_run_id="w1"),
+    crashed(6, run="b", presumed=True, end_reason="preempted"),
+    annotated(7, run="b", note="n", tags=["t"], metadata={"k": 1}),
+    launched(0, run="c"),
+    wandb_attached(1, run="c", wandb_run_id="w2"),
+    voided(2, run="c", reason="a test"),
+    unknown(0, run="d", type="moon_landed", payload={"crew": 3}),
+    unknown(1, run="d", type="moon_left"),
+    amended(3, run="e", host="h", note=None),
+    started(2, run="e"),
+)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a ledger with which nobody tampered, as one closed file."""
+    path = tmp_path_factory.mktemp("whole") / "runs.db"
+    with Ledger(path) as book:
+        for event in HISTORY:
+            book.append(event)
+        assert book.verify()
+    return path
+
+
+@contextmanager
+def behind_its_back(path: Path) -> Iterator[sqlite3.Connection]:
+    """Take the guards away, let somebody tamper, and put the guards back as if nothing had been."""
+    with closing(sqlite3.connect(path)) as db:
+        guards = db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
+        for name, _ in guards:
+            db.execute(f"DROP TRIGGER {name}")
+        yield db
+        for name, sql in guards:
+            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (name,)).fetchone():
+                db.execute(sql)
+        db.commit()
+
+
+def kinds_found(path: Path) -> set[str]:
+    with Ledger(path) as book:
+        verified = book.verify()
+        assert bool(verified) is verified.ok is (verified.differences == ())
+        assert all(str(difference) for difference in verified.differences)
+        return {difference.kind for difference in verified.differences}
+
+
+# What somebody does with the guards out of the way, and one kind of difference that has to be among those found.
+EVENTS, RUNS = "training_events", "training_runs"
+TAMPERINGS = {
+    "a payload": (f"UPDATE {EVENTS} SET payload = '{{}}' WHERE position = 5", "digest"),
+    "a payload that is no JSON": (f"UPDATE {EVENTS} SET payload = 'nonsense' WHERE position = 5", "digest"),
+    "a payload that is no mapping": (f"UPDATE {EVENTS} SET payload = '[]' WHERE position = 5", "digest"),
+    "a payload in another spelling": (f"UPDATE {EVENTS} SET payload = '{{ }}' WHERE position = 2", "digest"),
+    "a time": (f"UPDATE {EVENTS} SET occurred_at = '2020-01-01T00:00:00.000000Z' WHERE position = 5", "digest"),
+    "a time that is none": (f"UPDATE {EVENTS} SET occurred_at = 'soon' WHERE position IN (2, 5)", "digest"),
+    "an end's time that is none": (f"UPDATE {EVENTS} SET occurred_at = 'soon' WHERE position = 5", "digest"),
+    "a source": (f"UPDATE {EVENTS} SET source = '{{}}' WHERE position = 5", "digest"),
+    "a type": (f"UPDATE {EVENTS} SET type = 'failed' WHERE position = 5", "digest"),
+    "a schema version": (f"UPDATE {EVENTS} SET schema_version = 2 WHERE position = 5", "digest"),
+    "an event id": (f"UPDATE {EVENTS} SET event_id = upper(event_id) WHERE position = 5", "digest"),
+    "a digest": (f"UPDATE {EVENTS} SET digest = 'x' WHERE position = 2", "digest"),
+    "a chain": (f"UPDATE {EVENTS} SET chain = 'x' WHERE position = 2", "chain"),
+    "the newest chain": (f"UPDATE {EVENTS} SET chain = 'x' WHERE position = 5", "chain"),
+    "a version": (f"UPDATE {EVENTS} SET version = 99 WHERE position = 5", "version"),
+    "all versions of a run": (f"UPDATE {EVENTS} SET version = version + 100 WHERE run_id = 'a'", "version"),
+    "a run id": (f"UPDATE {EVENTS} SET run_id = 'b', version = 9 WHERE position = 5", "digest"),
+    "the newest position": (f"UPDATE {EVENTS} SET position = 1000 WHERE position = 17", "position"),
+    "the first position": (f"UPDATE {EVENTS} SET position = -1 WHERE position = 1", "position"),
+    "positions within a run": (f"UPDATE {EVENTS} SET position = -position", "position"),
+    "recorded_at that is no moment": (f"UPDATE {EVENTS} SET recorded_at = 'soon' WHERE position = 3", "recorded_at"),
+    "the first event": (f"DELETE FROM {EVENTS} WHERE position = 1", "position"),
+    "an event in the middle": (f"DELETE FROM {EVENTS} WHERE position = 3", "chain"),
+    "the newest event of a run": (f"DELETE FROM {EVENTS} WHERE position = 10", "head"),
+    "the newest event of all": (f"DELETE FROM {EVENTS} WHERE position = 17", "position"),
+    "all events": (f"DELETE FROM {EVENTS}", "deleted run"),
+    "the events of a run": (f"DELETE FROM {EVENTS} WHERE run_id = 'b'", "deleted run"),
+    "an unknown event": (f"DELETE FROM {EVENTS} WHERE run_id = 'd'", "deleted run"),
+    "the count of positions": ("UPDATE sqlite_sequence SET seq = 99", "position"),
+    "no count of positions": ("DELETE FROM sqlite_sequence", "position"),
+    "a row's status": (f"UPDATE {RUNS} SET status = 'completed' WHERE run_id = 'b'", "row"),
+    "a row's NULL": (f"UPDATE {RUNS} SET note = 'x' WHERE run_id = 'a'", "row"),
+    "a row's local column": (f"UPDATE {RUNS} SET updated_at_db = NULL WHERE run_id = 'a'", "row"),
+    "a voided row": ("UPDATE voided_runs SET host = 'x'", "row"),
+    "a void's reason": ("UPDATE voided_runs SET reason = 'x'", "row"),
+    "a row": (f"DELETE FROM {RUNS} WHERE run_id = 'e'", "missing row"),
+    "all rows": (f"DELETE FROM {RUNS}", "missing row"),
+    "a voided row's being there": ("DELETE FROM voided_runs", "missing row"),
+    "a row of nobody": (f"INSERT INTO {RUNS} (run_id, created_at, status) VALUES ('x', '2024', 'launched')", "extra row"),
+    "a row of one not understood": (f"INSERT INTO {RUNS} (run_id, created_at, status) VALUES ('d', '2024', 'failed')", "extra row"),
+    "a voided run's row": (f"INSERT INTO {RUNS} SELECT {{columns}} FROM voided_runs", "extra row"),
+    "a second row in voided_runs": (f"INSERT INTO voided_runs SELECT {{columns}}, 'x' FROM {RUNS} WHERE run_id = 'a'", "extra row"),
+    "a W&B id": (f"UPDATE {RUNS} SET wandb_run_id = 'w9' WHERE run_id = 'e'", "wandb id"),
+    "a W&B id that is held": (f"UPDATE {RUNS} SET wandb_run_id = NULL", "wandb id"),
+    "a voided run's W&B id": ("UPDATE voided_runs SET wandb_run_id = 'w2'", "wandb id"),
+    "a claim": ("UPDATE training_claims SET occurred_at = '2020' WHERE run_id = 'b'", "claim"),
+    "a claim's being there": ("DELETE FROM training_claims WHERE run_id = 'b'", "missing claim"),
+    "a claim of nobody": ("INSERT INTO training_claims VALUES ('x', 'w', '2020', 'i', NULL)", "extra row"),
+    "a voided run's claim": ("INSERT INTO training_claims VALUES ('c', 'w2', '2020', 'i', NULL)", "claim"),
+    "a head's version": ("UPDATE training_heads SET version = 9 WHERE run_id = 'a'", "head"),
+    "a head's chain": ("UPDATE training_heads SET chain = 'x' WHERE run_id = 'a'", "head"),
+    "what lies beside a row": ("UPDATE training_heads SET beside = '' WHERE run_id = 'a'", "head"),
+    "a count of what is not understood": ("UPDATE training_heads SET unreadable = 0 WHERE run_id = 'd'", "head"),
+    "a head's being there": ("DELETE FROM training_heads WHERE run_id = 'd'", "missing head"),
+    "a head of nobody": ("INSERT INTO training_heads SELECT 'x', version, chain, newest_occurred_at, newest_event_id, first_recorded_at, unreadable, beside FROM training_heads WHERE run_id = 'a'", "deleted run"),
+    "a trigger of one's own": (f"CREATE TRIGGER mine BEFORE INSERT ON {EVENTS} BEGIN SELECT RAISE(IGNORE); END", "trigger"),
+    "a guard that lets through": (f"CREATE TRIGGER training_events_no_update BEFORE UPDATE ON {EVENTS} BEGIN SELECT 1; END", "trigger"),
+    "an index": ("DROP INDEX training_runs_wandb_run_id", "index"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("sql", "kind"), TAMPERINGS.values(), ids=TAMPERINGS)
+def test_a_tampering_is_found(whole: Path, path: Path, sql: str, kind: str) -> None:
+    """What was changed, removed or slipped in is named by its kind, and verifying never fails for it."""
+    shutil.copyfile(whole, path)
+    with behind_its_back(path) as db:
+        columns = [name for _, name, *_ in db.execute(f"PRAGMA table_info({RUNS})")]
+        db.execute(sql.format(columns=", ".join(columns)) if "{columns}" in sql else sql)
+
+    assert kind in kinds_found(path)
+
+
+@pytest.mark.parametrize("guard", ["training_events_no_update", "training_events_no_delete", "training_events_no_replace"])
+def test_a_guard_that_is_gone_is_found(whole: Path, path: Path, guard: str) -> None:
+    """Whoever takes a trigger away and leaves it so is found out before he does anything."""
+    shutil.copyfile(whole, path)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(f"DROP TRIGGER {guard}")
+        db.commit()
+
+    assert kinds_found(path) == {"trigger"}
+
+
+def test_an_event_that_was_slipped_in_is_found(whole: Path, path: Path) -> None:
+    """Made with all care, with a right digest, chain, version and position, it has not gone through the projector."""
+    shutil.copyfile(whole, path)
+    with Ledger(":memory:") as forge:
+        made = forge.append(completed(99, run="b"))
+    with behind_its_back(path) as db:
+        _forge(db, made)
+
+    assert {"head", "row"} <= kinds_found(path)
+
+
+def _forge(db: sqlite3.Connection, made: Recorded) -> None:
+    version, chain = db.execute("SELECT version, chain FROM training_heads WHERE run_id = 'b'").fetchone()
+    (template,) = db.execute(f"SELECT * FROM {EVENTS} WHERE position = 10")
+    row = dict(zip([name for _, name, *_ in db.execute(f"PRAGMA table_info({EVENTS})")], template, strict=True))
+    row |= {name: getattr(made, name) for name in ("event_id", "type", "source", "payload", "digest")}
+    row |= {"position": None, "version": version + 1, "occurred_at": made.fact().occurred_at}
+    row["chain"] = chained(chain, made.digest)
+    db.execute(f"INSERT INTO {EVENTS} VALUES ({', '.join('?' * len(row))})", list(row.values()))
+
+
+@pytest.mark.parametrize("table", ["training_claims", "training_heads", "training_runs", "voided_runs"])
+def test_a_table_that_is_gone_is_damage(whole: Path, path: Path, table: str) -> None:
+    """A part of the ledger that is not there is an error that says what to do."""
+    shutil.copyfile(whole, path)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(f"DROP TABLE {table}")
+        db.commit()
+
+    with Ledger(path) as book, pytest.raises(LedgerDamaged, match="restore-backup"):
+        book.verify()
+
+
+def test_only_the_first_of_each_kind_is_named(whole: Path, path: Path) -> None:
+    """Where all rows differ, one is named, with what is stored and what was computed."""
+    shutil.copyfile(whole, path)
+    with behind_its_back(path) as db:
+        db.execute(f"UPDATE {RUNS} SET instance_id = 'forged'")
+
+    with Ledger(path) as book:
+        (difference,) = book.verify().differences
+        assert (difference.kind, difference.run_id, difference.column) == ("row", "a", "instance_id")
+        assert (difference.stored, difference.computed) == ("forged", None)
+        assert "stored 'forged', computed None" in str(difference)
+
+
+def test_a_replay_mends_what_is_projected_and_only_that(whole: Path, path: Path) -> None:
+    """Rows and claims can be folded again; what was done to events stays to be seen."""
+    shutil.copyfile(whole, path)
+    with behind_its_back(path) as db:
+        db.execute(f"UPDATE {RUNS} SET note = 'forged'")
+        db.execute("DELETE FROM training_claims")
+        db.execute("DELETE FROM voided_runs")
+
+    with Ledger(path) as book:
+        assert not book.verify()
+        book.replay()
+        assert book.verify().differences == ()
+    with behind_its_back(path) as db:
+        db.execute(f"UPDATE {EVENTS} SET payload = '{{}}' WHERE position = 5")
+    with Ledger(path) as book:
+        book.replay()
+        assert {difference.kind for difference in book.verify().differences} == {"digest"}
+
+
+Draw = Callable[[st.SearchStrategy[Any]], Any]
+
+
+def _columns(db: sqlite3.Connection, table: str) -> list[str]:
+    return [name for _, name, *_ in db.execute(f"PRAGMA table_info({table})")]
+
+
+def _pick(draw: Draw, db: sqlite3.Connection, table: str) -> tuple[str, str]:
+    """Any row, by its key, and any of its columns whose change has to be found."""
+    names = _columns(db, table)
+    rows = [value for (value,) in db.execute(f"SELECT {names[0]} FROM {table} ORDER BY 1")]
+    column = draw(st.sampled_from([name for name in names if (table, name) != (EVENTS, "recorded_at")]))
+    return f"{names[0]} = {draw(st.sampled_from(rows))!r}", column
+
+
+def change_a_cell(draw: Draw, db: sqlite3.Connection, table: str) -> None:
+    """Put another value there: a neighbour's, a little more or less, or NULL."""
+    row, column = _pick(draw, db, table)
+    ((before,),) = db.execute(f"SELECT {column} FROM {table} WHERE {row}")
+    others = [value for (value,) in db.execute(f"SELECT DISTINCT {column} FROM {table} ORDER BY 1")]
+    changed = [f"{before} ", before[:-1]] if isinstance(before, str) else ["x", "", "{}"]
+    numbers = [before + 1, before - 1] if isinstance(before, int | float) else [0, 7]
+    after = draw(st.sampled_from([*others, *changed, *numbers, None]))
+    assume(after != before)
+    db.execute(f"UPDATE {table} SET {column} = ? WHERE {row}", (after,))
+
+
+def delete_rows(draw: Draw, db: sqlite3.Connection, table: str) -> None:
+    """Remove one row, or all up to one, or all from one."""
+    row, _ = _pick(draw, db, table)
+    compare = draw(st.sampled_from(["=", ">=", "<="]))
+    assume(db.execute(f"DELETE FROM {table} WHERE {row.replace('=', compare, 1)}").rowcount)
+
+
+def copy_a_row(draw: Draw, db: sqlite3.Connection, table: str) -> None:
+    """Slip in a row that looks like another."""
+    row, _ = _pick(draw, db, table)
+    other = {"run_id": "'forged'", "event_id": "'forged'", "position": "NULL", "wandb_run_id": "'w'"}
+    values = [other.get(name, name) for name in _columns(db, table)]
+    db.execute(f"INSERT INTO {table} SELECT {', '.join(values)} FROM {table} WHERE {row}")
+
+
+def swap_two_cells(draw: Draw, db: sqlite3.Connection, table: str) -> None:
+    """Exchange what two rows say. (Of positions only the order within a run can be known.)"""
+    (one, column), (other, _) = _pick(draw, db, table), _pick(draw, db, table)
+    assume((table, column) not in {(EVENTS, "position"), (EVENTS, "event_id")})
+    key = _columns(db, table)[0]
+    both = dict(db.execute(f"SELECT {key}, {column} FROM {table} WHERE {one} OR {other}").fetchall())
+    assume(len(set(both.values())) == 2)
+    for row, value in zip(both, reversed(both.values()), strict=True):
+        db.execute(f"UPDATE {table} SET {column} = ? WHERE {key} = ?", (value, row))
+
+
+TABLES = (EVENTS, RUNS, "voided_runs", "training_claims", "training_heads")
+TAMPERERS = (change_a_cell, delete_rows, copy_a_row, swap_two_cells)
+
+
+@settings(max_examples=trials(150, 3000))
+@given(data=st.data())
+def test_any_tampering_is_found(whole: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    """Whatever cell is changed, whatever row is removed, copied or swapped, verify says no, and never fails."""
+    path = tmp_path_factory.getbasetemp() / "tampered.db"
+    shutil.copyfile(whole, path)
+    tamper, table = data.draw(st.sampled_from(TAMPERERS)), data.draw(st.sampled_from(TABLES))
+    with behind_its_back(path) as db:
+        try:
+            tamper(data.draw, db, table)
+        except sqlite3.IntegrityError:
+            assume(False)
+
+    assert kinds_found(path) != set()
+
+
+def test_a_ledger_of_nothing_is_whole(book: Ledger) -> None:
+    """No events, no runs, no differences."""
+    verified: Any = book.verify()
+
+    assert (verified.events, verified.runs, verified.differences, bool(verified)) == (0, 0, (), True)
+
+
+def test_verify_counts_what_it_checked(whole: Path) -> None:
+    """Every event and every run, also of those that nobody understands."""
+    with Ledger(whole) as book:
+        verified = book.verify()
+
+    assert (verified.events, verified.runs) == (len(HISTORY), 5)

@@ -15,8 +15,8 @@ from ledger.cli.output import (
     width,
 )
 from ledger.cli.place import opened
-from ledger.cli.table import table, visible
 from ledger.errors import AskedWrongly, RunNotFound, UnknownColumn
+from ledger.table import table, visible
 
 if TYPE_CHECKING:
     from ledger.api import Ledger

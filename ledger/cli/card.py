@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 
 from ledger.cli.output import short_duration, short_moment, status_paint
-from ledger.cli.table import cell, visible
 from ledger.projections.columns import Declared
 from ledger.projections.run import COLUMNS
+from ledger.table import cell, visible
 
 __all__ = ["card", "readable"]
 

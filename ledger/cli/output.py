@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 
-from ledger.cli.table import visible
+from ledger.table import visible
 
 __all__ = [
     "counted",

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ledger.cli.output import say, say_document
 from ledger.cli.place import opened
-from ledger.cli.table import visible
 from ledger.errors import AskedWrongly, shortened
+from ledger.table import visible
 
 if TYPE_CHECKING:
     from ledger.api import Ledger

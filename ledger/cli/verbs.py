@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from ledger.cli.output import counted, say, say_document
 from ledger.cli.place import opened
-from ledger.cli.table import visible
 from ledger.errors import shortened
+from ledger.table import visible
 
 if TYPE_CHECKING:
     from ledger.doctor import Report

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from ledger import Ledger
-from ledger.cli.table import table
 from ledger.demo import answers
 from ledger.demo.answers import Row
+from ledger.table import table
 
 RUN_COLUMNS = (
     "run_name",

@@ -11,7 +11,8 @@ from pathlib import Path
 from ledger.errors import InvalidValue, LedgerBusy, NotALedger
 from ledger.events.times import text_of
 from ledger.origin import utc_now
-from ledger.store.sqlite import MEMORY, Database, connect, translating
+from ledger.store.sqlite import MEMORY, Database, connect
+from ledger.store.translation import translating
 
 __all__ = ["Restored", "backup", "restore"]
 

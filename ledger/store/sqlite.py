@@ -24,20 +24,12 @@ from typing import cast
 import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool
 
-from ledger.errors import (
-    AppendOnly,
-    LedgerBusy,
-    LedgerClosed,
-    LedgerDamaged,
-    LedgerError,
-    LedgerUnreachable,
-    NoLedger,
-    NotALedger,
-)
+from ledger.errors import LedgerBusy, LedgerClosed, LedgerError, NoLedger
 from ledger.store.filesystem import on_network
 from ledger.store.migrations import migrate, pending
+from ledger.store.translation import is_busy, translating
 
-__all__ = ["MEMORY", "SQLITE_FIXED", "Database", "connect", "translated"]
+__all__ = ["MEMORY", "SQLITE_FIXED", "Database", "connect"]
 
 MEMORY = ":memory:"
 SQLITE_FIXED = (3, 51, 3)  # the first release without the WAL-reset bug
@@ -236,7 +228,7 @@ class Database:
             try:
                 connection.execute(sql)
             except sqlite3.OperationalError as exc:
-                if not _is_busy(exc):
+                if not is_busy(exc):
                     raise
                 if time.monotonic() > deadline:
                     raise LedgerBusy(self.place, self._busy_seconds_max) from exc
@@ -326,59 +318,3 @@ def _make_room(path: Path) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     _log.info("creating a new ledger at %s", path)
-
-
-@contextmanager
-def translating(place: str) -> Iterator[None]:
-    """Turn what the driver raises into what the ledger raises, with its cause."""
-    try:
-        yield
-    except (sqlite3.Error, OSError) as exc:
-        made = translated(exc, place)
-        if made is None:  # a bug of ours: let it be seen
-            raise
-        raise made from exc
-
-
-def translated(exc: sqlite3.Error | OSError, place: str) -> LedgerError | None:
-    text = str(exc)
-    if isinstance(exc, OSError):
-        return LedgerUnreachable(f"{place}: {exc.strerror or text}. Mend the place, then do the same again.")
-    for words, make in _TRANSLATIONS:
-        if words in text:
-            return make(place, text)
-    return None
-
-
-def _is_busy(exc: sqlite3.Error) -> bool:
-    return "locked" in str(exc) or "busy" in str(exc)
-
-
-def _unreachable(place: str, text: str) -> LedgerError:
-    return LedgerUnreachable(
-        f"the ledger at {place} cannot be used ({text}); nothing was written. "
-        "Check the disk's space and the rights on the file and its folder, then do the same again."
-    )
-
-
-_TRANSLATIONS = (
-    ("append-only", lambda place, text: AppendOnly()),
-    ("locked", lambda place, text: LedgerBusy(place)),
-    ("not a database", lambda place, text: NotALedger(f"{place} is no SQLite file; it was left as it is.")),
-    (
-        "malformed",
-        lambda place, text: LedgerDamaged(
-            f"the file {place} is damaged ({text}). Put a backup in its place with `ledger restore-backup`."
-        ),
-    ),
-    (
-        "no such table",
-        lambda place, text: LedgerDamaged(
-            f"{place} lacks a part of the ledger ({text}). Put a backup in its place with `ledger restore-backup`."
-        ),
-    ),
-    ("full", _unreachable),
-    ("readonly", _unreachable),
-    ("unable to open", _unreachable),
-    ("disk I/O", _unreachable),
-)

@@ -15,7 +15,7 @@ import pytest
 
 from ledger import Ledger
 from ledger.cli.main import main
-from ledger.cli.table import table
+from ledger.table import table
 
 FORMULA = "name\x1b[31m\n\u202e"
 

@@ -54,7 +54,9 @@ def test_a_backup_of_nothing_creates_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("write", [Ledger.init_db, lambda book: book.append(launched(0)), lambda book: book.insert_run("r", None, {})])
+@pytest.mark.parametrize(
+    "write", [Ledger.init_db, lambda book: book.append(launched(0)), lambda book: book.insert_run("r", None, {})]
+)
 def test_the_first_write_creates_the_ledger_and_says_so_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, write: Callable[[Ledger], object]
 ) -> None:
@@ -244,7 +246,13 @@ def test_off_answers_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing is recorded, a question is an error and not an empty answer."""
     monkeypatch.setenv("TRAINING_DB_URL", "OFF")
     with Ledger() as book:
-        for ask in (book.query_runs, book.get_stats, book.verify, lambda: book.get_run("r"), lambda: list(book.events())):
+        for ask in (
+            book.query_runs,
+            book.get_stats,
+            book.verify,
+            lambda: book.get_run("r"),
+            lambda: list(book.events()),
+        ):
             with pytest.raises(NotConfigured, match="TRAINING_DB_URL=off"):
                 ask()
 

@@ -248,7 +248,9 @@ def test_eight_threads_share_one_ledger(path: Path, place: str) -> None:
         together(8, work)
 
         events = list(book.events())
-        assert Counter(event.run_id for event in events) == {"shared": 4 * each + 1} | {f"own-{n}": each // 2 for n in range(8)}
+        assert Counter(event.run_id for event in events) == {"shared": 4 * each + 1} | {
+            f"own-{n}": each // 2 for n in range(8)
+        }
         assert shown(book) == told(events)
         assert book.verify()
 

@@ -139,7 +139,10 @@ def test_only_events_are_appended(book: Ledger) -> None:
 NEVER_REFUSED: dict[str, list[Event]] = {
     "a run that nobody launched": [completed(0)],
     "a second launch with another config": [launched(0, config={"a": 1}), launched(1, config={"a": 2})],
-    "a W&B id that another run has": [wandb_attached(0, wandb_run_id="w"), wandb_attached(1, run="s", wandb_run_id="w")],
+    "a W&B id that another run has": [
+        wandb_attached(0, wandb_run_id="w"),
+        wandb_attached(1, run="s", wandb_run_id="w"),
+    ],
     "an end of a run that has ended": [completed(0), completed(1)],
     "life after death": [completed(0), heartbeat(1)],
     "what happens to a voided run": [voided(0, reason="x"), started(1)],
@@ -234,7 +237,9 @@ def test_events_are_read_page_by_page(book: Ledger) -> None:
     assert seen == list(range(1, 1205))
 
 
-@pytest.mark.parametrize("run_id", ["it's", 'a"b', "a\nb", "😀", "x" * 10_000, "%", "?", "a;b--"], ids=lambda run: run[:4])
+@pytest.mark.parametrize(
+    "run_id", ["it's", 'a"b', "a\nb", "😀", "x" * 10_000, "%", "?", "a;b--"], ids=lambda run: run[:4]
+)
 def test_any_text_is_a_run_id(book: Ledger, run_id: str) -> None:
     """Quotes, newlines, emoji and length are stored and given back unchanged."""
     book.append(launched(0, run=run_id))

@@ -112,7 +112,13 @@ SAYINGS: dict[str, tuple[Callable[[Ledger], object], str, object]] = {
 def test_every_word_shows_at_once(say: Callable[[Ledger], object], column: str, value: object) -> None:
     """Notes, amendments, attachments, names and voids too, over what bears a later time."""
     with Ledger(":memory:") as book, origin.replaced(At(NOON)):
-        others = {"note": "other", "blog_post_url": "o", "conversation_s3_key": "o", "error_log_s3_key": "o", "run_name": "o"}
+        others = {
+            "note": "other",
+            "blog_post_url": "o",
+            "conversation_s3_key": "o",
+            "error_log_s3_key": "o",
+            "run_name": "o",
+        }
         book.append([launched(0), started(1), amended(9 * HOUR, **others)])
 
         say(book)
@@ -177,7 +183,9 @@ def test_a_claimed_id_may_be_said_again() -> None:
 def test_at_the_end_of_the_calendar_words_still_count() -> None:
     """A clock that shows the year 9999 cannot make a run mute."""
     with Ledger(":memory:") as book:
-        book.append(started(0).model_copy(update={"occurred_at": datetime.fromisoformat("9999-12-30T23:59:59.999999Z")}))
+        book.append(
+            started(0).model_copy(update={"occurred_at": datetime.fromisoformat("9999-12-30T23:59:59.999999Z")})
+        )
         for status in STATUSES:
             book.update_run_status("r", status)
             assert row_of(book)["status"] == status

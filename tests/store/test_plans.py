@@ -25,7 +25,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             chain = f"C{number % 50}"
             book.append(
                 [
-                    launched(number, run=run, config=config, host=("ec2", "expanse")[number % 2], chain_of_custody_id=chain),
+                    launched(
+                        number, run=run, config=config, host=("ec2", "expanse")[number % 2], chain_of_custody_id=chain
+                    ),
                     started(number, run=run),
                     wandb_attached(number, run=run, wandb_run_id=f"w{number}"),
                     *([completed(number, run=run)] if number % 3 else []),
@@ -64,7 +66,9 @@ def plans(book: Ledger, ask: Callable[[Ledger], object], monkeypatch: pytest.Mon
         connection.set_trace_callback(lambda sql: seen.setdefault(sql, None))
         return connection
 
-    monkeypatch.setattr("ledger.store.sqlite.connect", lambda path, **how: watching(path, isolation_level=None, check_same_thread=False))
+    monkeypatch.setattr(
+        "ledger.store.sqlite.connect", lambda path, **how: watching(path, isolation_level=None, check_same_thread=False)
+    )
     ask(book)
     monkeypatch.undo()
     with closing(sqlite3.connect(book.url)) as db:
@@ -74,7 +78,7 @@ def plans(book: Ledger, ask: Callable[[Ledger], object], monkeypatch: pytest.Mon
 
 def _explainable(sql: str) -> bool:
     about_training = "training_" in sql or "voided_runs" in sql
-    return about_training and sql.split()[0] in {"SELECT", "INSERT", "UPDATE", "DELETE"}
+    return about_training and sql.split(maxsplit=1)[0] in {"SELECT", "INSERT", "UPDATE", "DELETE"}
 
 
 def by_an_index(step: str) -> bool:
@@ -91,7 +95,9 @@ def test_a_documented_question_goes_by_an_index(
         found = plans(book, ask, monkeypatch)
 
     assert found
-    walked = {sql: [step for step in steps if not by_an_index(step) and "_newest" not in step] for sql, steps in found.items()}
+    walked = {
+        sql: [step for step in steps if not by_an_index(step) and "_newest" not in step] for sql, steps in found.items()
+    }
     assert {sql: steps for sql, steps in walked.items() if steps} == {}
 
 

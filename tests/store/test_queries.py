@@ -49,7 +49,9 @@ def runs() -> Iterable[Event]:
             "täg/1": "ü%_",
         }
         host = ("ec2", "expanse", None)[number % 3]
-        yield launched(number % 9 * HOUR, run=run, config=config if number % 7 else {}, host=host, run_name=f"n_{number}%")
+        yield launched(
+            number % 9 * HOUR, run=run, config=config if number % 7 else {}, host=host, run_name=f"n_{number}%"
+        )
         if number % 2:
             yield started(number % 9 * HOUR + 60, run=run)
         if number % 4 == 1:
@@ -60,7 +62,9 @@ def runs() -> Iterable[Event]:
             yield crashed(number % 9 * HOUR + 90, run=run, end_reason="oom", exit_code=-9, presumed=True)
             yield crash_data_attached(40 * HOUR, run=run, crash_analysis_s3_key="a")
         if number % 5 == 0:
-            yield annotated(41 * HOUR, run=run, tags=[("paper", "bad")[number % 2], "all"], metadata={"who": "Ada", "n": number})
+            yield annotated(
+                41 * HOUR, run=run, tags=[("paper", "bad")[number % 2], "all"], metadata={"who": "Ada", "n": number}
+            )
         if number % 6 == 5:
             yield heartbeat(42 * HOUR + number, run=run, duration_seconds=number * 100)
         if number % 10 == 7:
@@ -234,7 +238,9 @@ PATHS = {
     "metrics": ("final_metrics_json", ["train/loss", "deep.x", "ok", "best", "deep"]),
     "metadata": ("metadata_json", ["who", "n"]),
 }  # fmt: skip
-_VALUES = st.sampled_from(["mgda", "1", "2.0", "true", "false", True, False, 0, 1, 2.0, 8, 1.5, "NaN", "ü%_", "Ada", "%", ""])
+_VALUES = st.sampled_from(
+    ["mgda", "1", "2.0", "true", "false", True, False, 0, 1, 2.0, 8, 1.5, "NaN", "ü%_", "Ada", "%", ""]
+)
 
 
 @given(
@@ -259,21 +265,30 @@ def test_paths_into_the_json_give_what_they_say(
 
     found = fleet.book.query_runs({name: value}, order_by="run_id", limit=None, include_voided=True)
     column = PATHS[root][0]
-    assert [row["run_id"] for row in found] == [r["run_id"] for r in fleet.rows if json_holds(r, column, path, operator, value)]
+    assert [row["run_id"] for row in found] == [
+        r["run_id"] for r in fleet.rows if json_holds(r, column, path, operator, value)
+    ]
 
 
 @given(st.lists(st.sampled_from(["paper", "bad", "all", "pap", "%"]), max_size=2), st.booleans())
 def test_tags_go_by_membership(fleet: Fleet, tags: list[str], without: bool) -> None:
     """A run that bears any of the tags; not_tags is every other run."""
-    found = fleet.book.query_runs({"not_tags" if without else "tags": tags}, order_by="run_id", limit=None, include_voided=True)
+    found = fleet.book.query_runs(
+        {"not_tags" if without else "tags": tags}, order_by="run_id", limit=None, include_voided=True
+    )
 
     bearing = [row["run_id"] for row in fleet.rows if set(tags) & set(json.loads(row["tags_json"] or "[]"))]
-    assert [row["run_id"] for row in found] == [r["run_id"] for r in fleet.rows if (r["run_id"] in bearing) is not without]
+    assert [row["run_id"] for row in found] == [
+        r["run_id"] for r in fleet.rows if (r["run_id"] in bearing) is not without
+    ]
 
 
 DOCUMENTED: dict[str, tuple[dict[str, Any], Any]] = {
     "hours": ({"min_duration_hours": 0.5}, lambda r: (r["duration_seconds"] or 0) >= 1800),
-    "hours as text": ({"max_duration_hours": "1"}, lambda r: r["duration_seconds"] is not None and r["duration_seconds"] <= 3600),
+    "hours as text": (
+        {"max_duration_hours": "1"},
+        lambda r: r["duration_seconds"] is not None and r["duration_seconds"] <= 3600,
+    ),
     "a post": ({"has_blog_post": True}, lambda r: r["blog_post_url"] is not None),
     "no post": ({"has_blog_post": "false"}, lambda r: r["blog_post_url"] is None),
     "an analysis": ({"has_crash_analysis": 1}, lambda r: r["crash_analysis_s3_key"] is not None),

@@ -161,7 +161,9 @@ def test_a_tampering_is_found(whole: Path, path: Path, sql: str, kind: str) -> N
     assert kind in kinds_found(path)
 
 
-@pytest.mark.parametrize("guard", ["training_events_no_update", "training_events_no_delete", "training_events_no_replace"])
+@pytest.mark.parametrize(
+    "guard", ["training_events_no_update", "training_events_no_delete", "training_events_no_replace"]
+)
 def test_a_guard_that_is_gone_is_found(whole: Path, path: Path, guard: str) -> None:
     """Whoever takes a trigger away and leaves it so is found out before he does anything."""
     shutil.copyfile(whole, path)

@@ -1,0 +1,67 @@
+"""What the driver raises, as what the ledger raises: once, at the store's edge, with its cause."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ledger.errors import AppendOnly, LedgerBusy, LedgerDamaged, LedgerError, LedgerUnreachable, NotALedger
+
+__all__ = ["is_busy", "translating"]
+
+
+@contextmanager
+def translating(place: str) -> Iterator[None]:
+    """Turn what the driver raises into what the ledger raises, with its cause."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as exc:
+        made = translated(exc, place)
+        if made is None:  # a bug of ours: let it be seen
+            raise
+        raise made from exc
+
+
+def translated(exc: sqlite3.Error | OSError, place: str) -> LedgerError | None:
+    text = str(exc)
+    if isinstance(exc, OSError):
+        return LedgerUnreachable(f"{place}: {exc.strerror or text}. Mend the place, then do the same again.")
+    for words, make in _TRANSLATIONS:
+        if words in text:
+            return make(place, text)
+    return None
+
+
+def is_busy(exc: sqlite3.Error) -> bool:
+    return "locked" in str(exc) or "busy" in str(exc)
+
+
+def _unreachable(place: str, text: str) -> LedgerError:
+    return LedgerUnreachable(
+        f"the ledger at {place} cannot be used ({text}); nothing was written. "
+        "Check the disk's space and the rights on the file and its folder, then do the same again."
+    )
+
+
+_TRANSLATIONS = (
+    ("append-only", lambda place, text: AppendOnly()),
+    ("locked", lambda place, text: LedgerBusy(place)),
+    ("not a database", lambda place, text: NotALedger(f"{place} is no SQLite file; it was left as it is.")),
+    (
+        "malformed",
+        lambda place, text: LedgerDamaged(
+            f"the file {place} is damaged ({text}). Put a backup in its place with `ledger restore-backup`."
+        ),
+    ),
+    (
+        "no such table",
+        lambda place, text: LedgerDamaged(
+            f"{place} lacks a part of the ledger ({text}). Put a backup in its place with `ledger restore-backup`."
+        ),
+    ),
+    ("full", _unreachable),
+    ("readonly", _unreachable),
+    ("unable to open", _unreachable),
+    ("disk I/O", _unreachable),
+)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, get_args
@@ -177,8 +176,3 @@ class UnknownEvent(Event):
 
     def said(self) -> dict[str, JsonValue]:
         return self.payload
-
-
-def field_names(event_type: type[Event]) -> Mapping[str, Any]:
-    """Return the payload's fields of an event type, for what is read off the declarations."""
-    return {name: event_type.model_fields[name] for name in event_type.payload_fields}

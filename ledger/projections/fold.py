@@ -78,11 +78,9 @@ def slips_in(life: Life, fact: Fact) -> bool:
 
 def evolve_late(life: Life, fact: Fact) -> None:
     """Let a late event that `slips_in` act on *life*, as it would have in its time."""
-    if fact.understood is not None:
-        _heartbeat(life, fact, fact.understood)
-    created_at = life.row["created_at"]
-    if life.settled is None and isinstance(created_at, str):  # no launch has arrived, nor anything else that settles it
-        life.row["created_at"] = min(created_at, fact.occurred_at)
+    _heartbeat(life, fact, fact.understood or {})
+    if life.settled is None:  # no launch has arrived, nor anything else but signs of life
+        life.row["created_at"] = min(str(life.row["created_at"]), fact.occurred_at)
 
 
 def _launched(life: Life, fact: Fact, payload: Payload) -> None:

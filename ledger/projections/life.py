@@ -65,7 +65,7 @@ class Life:
         return cls(row)
 
     def beside(self) -> str:
-        """Return what the row does not show, as JSON text that `restored` reads; "" for nothing."""
+        """Return what the row does not show, as JSON text that `restored` reads."""
         packed: dict[str, JsonValue] = {
             name: value for name in _SCALARS if (value := getattr(self, name)) is not None and value is not False
         }
@@ -80,13 +80,11 @@ class Life:
         for name in _KEYS:
             if (key := getattr(self, name)) is not None:
                 packed[name] = list(key)
-        return _encode(packed) if packed else ""
+        return _encode(packed)
 
     @classmethod
     def restored(cls, row: Row, beside: str) -> Life:
         """Return the fold as it was when *row* and *beside* were stored."""
-        if not beside:
-            return cls(row)
         packed = json.loads(beside)
         amended = set(packed.pop("amended", ()))
         claims = {name: (key[0], key[1]) for name, key in packed.pop("claims", {}).items()}

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
+from sqlalchemy.sql.compiler import SQLCompiler
 
 __all__ = ["Connection", "Statement", "bound", "compiled", "inserting", "updating"]
 
@@ -44,9 +45,10 @@ def _dialect() -> sa.Dialect:
     return sqlite.dialect(paramstyle="qmark")
 
 
-def compiled(statement: sa.Executable) -> Statement:
+def compiled(statement: sa.ClauseElement) -> Statement:
     """Return *statement* as SQL text with positional parameters."""
-    made = statement.compile(dialect=_dialect(), compile_kwargs={"render_postcompile": True})  # type: ignore[attr-defined]
+    made = statement.compile(dialect=_dialect(), compile_kwargs={"render_postcompile": True})
+    assert isinstance(made, SQLCompiler)  # noqa: S101 -- what a dialect makes of a statement, and not of a table
     return Statement(str(made), made.positiontup or (), made.params)
 
 

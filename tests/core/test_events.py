@@ -215,6 +215,42 @@ def test_a_known_kind_has_to_be_well_formed(event: UnknownEvent) -> None:
         assert list(book.events()) == []
 
 
+def test_the_last_day_of_the_calendar_is_nobodys() -> None:
+    """What would leave no later moment is refused when it is appended."""
+    with Ledger(":memory:") as book:
+        with pytest.raises(InvalidFact, match="before 9999-12-31"):
+            book.append(Started(run_id="r", occurred_at="9999-12-31T00:00:00Z"))
+
+        assert list(book.events()) == []
+
+
+FORGED: dict[str, dict[str, Any]] = {
+    "payload": {"payload": '{"exit_code":4}'},
+    "payload that is no JSON": {"payload": "exit code 4"},
+    "payload that is no mapping": {"payload": "[]"},
+    "payload that is not strict": {"payload": '{"exit_code":NaN}'},
+    "source": {"source": "{}"},
+    "digest": {"digest": "0" * 64},
+    "run": {"run_id": "another"},
+    "empty run": {"run_id": ""},
+    "event id": {"event_id": "7"},
+    "time": {"occurred_at": moment(6)},
+    "time that is none": {"occurred_at": "soon"},
+}
+
+
+@pytest.mark.parametrize("forged", FORGED.values(), ids=FORGED)
+def test_what_another_ledger_recorded_has_to_be_what_its_digest_says(forged: dict[str, Any]) -> None:
+    """A recorded event that somebody changed on its way is refused, and nothing of it is accepted."""
+    with Ledger(":memory:") as book, Ledger(":memory:") as other:
+        recorded = book.append(completed(5, exit_code=3))
+        with pytest.raises(InvalidFact):
+            other.append(Recorded(**{**vars_of(recorded), **forged}))
+
+        assert list(other.events()) == []
+        assert other.append(recorded).digest == recorded.digest
+
+
 def test_a_recorded_event_shows_its_own_fields() -> None:
     """What events() yields has the stored columns, and beside them what the event itself says."""
     with Ledger(":memory:") as book:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ledger.errors import AskedWrongly, InvalidValue, UnknownFilter, UnknownOrder
 from ledger.projections.filters import (
     FILTERS,
+    FILTERS_MAX,
     VALUES_MAX,
     Condition,
     Order,
@@ -84,6 +85,9 @@ MEANT: dict[str, tuple[str, object, Condition]] = {
         [1, "b"],
         Condition("config_json", "is_not", (1, "b"), several=True, keys=("a",)),
     ),
+    "beyond 64 bits": ("max_batch_size", 2**70, Condition("batch_size", "max", (2.0**64,))),
+    "hours beyond 64 bits": ("min_duration_hours", 2**62, Condition("duration_seconds", "min", (2.0**64,))),
+    "boolean in JSON": ("config.bf16", True, Condition("config_json", "is", (True,), keys=("bf16",))),
     "endless": ("max_learning_rate", "inf", Condition("learning_rate", "max", (float("inf"),))),
 }
 
@@ -148,6 +152,12 @@ def test_any_filters_are_understood_or_refused(filters: dict[str, Any]) -> None:
         assert str(refused)
     else:
         assert len(made) == len(filters)
+
+
+def test_filters_have_a_limit() -> None:
+    """More than anybody means are refused before the database has to refuse them."""
+    with pytest.raises(InvalidValue, match="at most"):
+        parse_filters({f"config.k{number}": 1 for number in range(FILTERS_MAX + 1)}, NOON)
 
 
 ORDERS: dict[str, tuple[str, list[Order]]] = {

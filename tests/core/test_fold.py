@@ -7,7 +7,8 @@ import math
 from dataclasses import asdict, fields, replace
 from typing import Any
 
-from hypothesis import example, given
+import pytest
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from ledger.events import EVENT_TYPES, Event, Fact, Started
@@ -15,12 +16,22 @@ from ledger.events.envelope import storable_text
 from ledger.events.plain import json_text, plain_mapping
 from ledger.events.times import text_of
 from ledger.projections.columns import Declared
-from ledger.projections.fold import canonical, evolve, fold, fold_facts
+from ledger.projections.fold import canonical, evolve, evolve_late, fold, fold_facts, slips_in
 from ledger.projections.life import Life
 from ledger.projections.run import COLUMNS, Run
 from ledger.projections.timeline import entries
-from tests.builders import LOCAL, launched, moment, told
-from tests.strategies import RUN_IDS, batched, event_ids, histories, json_text_of, life, moments, strangers
+from tests.builders import LOCAL, launched, moment, told, unknown
+from tests.strategies import (
+    RUN_IDS,
+    batched,
+    event_ids,
+    events_of,
+    histories,
+    json_text_of,
+    life,
+    moments,
+    strangers,
+)
 
 
 def fact(event: Event) -> Fact:
@@ -139,6 +150,39 @@ def test_a_strangers_config_stays_whole(config: Any) -> None:
     row = told([launched(0, config={"config": config})])["r"]
 
     assert json.loads(row["config_json"]) == json.loads(stored.payload)["config"]
+
+
+SIGNS = ["heartbeat", "metrics_logged", "checkpoint_saved"]
+
+
+@given(st.lists(st.sampled_from([*SIGNS * 3, "started", "crashed", "amended", "launched"]), min_size=2, max_size=7), st.data())
+def test_a_late_sign_of_life_that_slips_in_folds_as_in_its_time(kinds: list[str], data: st.DataObject) -> None:
+    """Where a late event needs no refolding, what it does to the life is what it would have done in order."""
+    events = [data.draw(events_of(EVENT_TYPES[kind], st.just("r1"))) for kind in kinds]
+    assume(len({event.event_id for event in events}) == len(events))
+    late, *rest = map(fact, events)
+    made = fold_facts(rest)
+
+    if made is not None and slips_in(made, late):
+        evolve_late(made, late)
+        whole = fold_facts([late, *rest])
+        assert whole is not None
+        assert (made.row, made.beside()) == (whole.row, whole.beside())
+
+
+def test_what_is_not_understood_does_not_evolve() -> None:
+    """The fold leaves it out; whoever asks for it all the same made a mistake."""
+    with pytest.raises(ValueError, match="left out of the fold"):
+        evolve(None, fact(unknown(0, type="moon_landed")))
+
+
+def test_a_line_has_its_parts_as_keys_and_as_attributes() -> None:
+    """And an attribute that no line has is the usual error."""
+    (line,) = entries([fact(launched(0))])
+
+    assert (line.type, line["type"]) == ("launched", "launched")
+    with pytest.raises(AttributeError, match="mood"):
+        _ = line.mood
 
 
 def test_nothing_folds_to_no_run() -> None:

@@ -75,8 +75,8 @@ NO_COLUMNS = {
     "unvoided.reason": "for the timeline",
     "imported.row": "fills what nobody else has said",
     "imported.system": "for the timeline",
-    **{f"{name}.redacted": "how many secrets were taken out" for name in ("launched", "annotated", "amended", "imported")},
-}  # fmt: skip
+    **dict.fromkeys((f"{n}.redacted" for n in ("launched", "annotated", "amended", "imported")), "counts secrets"),
+}
 
 
 def section(start: str, end: str) -> str:
@@ -171,7 +171,7 @@ def shape(table: sa.Table) -> dict[str, object]:
     """Return what of a table the database tells, too."""
     rules = {*table.constraints}.union(*(column.constraints for column in table.columns))
     return {
-        "columns": [(c.name, c.type.compile(dialect=sqlite.dialect()), c.nullable, c.primary_key) for c in table.columns],
+        "columns": [(c.name, c.type.compile(sqlite.dialect()), c.nullable, c.primary_key) for c in table.columns],
         "checks": sorted(str(rule.sqltext) for rule in rules if isinstance(rule, sa.CheckConstraint)),
         "uniques": sorted([*rule.columns.keys()] for rule in rules if isinstance(rule, sa.UniqueConstraint)),
         "indexes": sorted((str(i.name), bool(i.unique), [*i.columns.keys()]) for i in table.indexes),

@@ -65,7 +65,7 @@ def record(run_id: str) -> None:
 def ask(run_id: str) -> list[str]:
     run = get_run(run_id)
     hours: float = 0.0 if run is None else run["duration_seconds"] / 3600
-    runs = query_runs({"status": ["completed", "failed"], "has_blog_post": False}, order_by="created_at DESC", limit=None)
+    runs = query_runs({"status": ["completed", "failed"], "has_blog_post": False}, order_by="run_name", limit=None)
     stats: dict[str, int] = get_stats()
     number: int = count_runs({"created_after": "7d"}) + stats["total_runs"] + replay()
     found = verify()
@@ -140,7 +140,7 @@ def test_the_star_gives_exactly_these_names() -> None:
 
 
 def test_import_loads_nothing() -> None:
-    """`import ledger` loads two modules of ours, and no pydantic, SQLAlchemy, driver, or anything else that is heavy."""
+    """`import ledger` loads two modules of ours, and no pydantic, SQLAlchemy, driver or anything else heavy."""
     loaded = fresh(
         "import sys; before = set(sys.modules)\nimport ledger\nprint(*sorted(set(sys.modules) - before))"
     ).split()

@@ -1,0 +1,192 @@
+"""What only a stranger, a tampered ledger or a mistake of ours leads to."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime
+
+import pytest
+
+from ledger.errors import InvalidFact, InvalidValue, UnknownOrder
+from ledger.events import (
+    Amended,
+    Completed,
+    Fact,
+    Heartbeat,
+    Imported,
+    Launched,
+    Recorded,
+    Started,
+    UnknownEvent,
+    WandbAttached,
+)
+from ledger.events.plain import plain
+from ledger.projections.filters import FILTERS_MAX, parse_filters, parse_order
+from ledger.projections.fold import evolve, evolve_late, fold, fold_facts, slips_in
+from ledger.projections.life import FOLDED, Life
+from ledger.projections.timeline import entries
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def fact(event: object) -> Fact:
+    return Fact.of(event, redacting=True)
+
+
+def recorded(**changes: object) -> Recorded:
+    """An event as a ledger recorded it, with some of it changed."""
+    said = fact(Started(run_id="r1", occurred_at=NOON))
+    stored = Recorded(
+        1, said.event_id, "r1", 1, said.type, 1, NOON, NOON, said.source, said.payload, said.digest(), "0" * 64
+    )
+    return dataclasses.replace(stored, **changes)
+
+
+def test_nothing_is_said_to_occur_on_the_last_day_of_the_calendar() -> None:
+    """So there is always a moment behind the newest event of a run."""
+    with pytest.raises(InvalidFact, match="before 9999-12-31"):
+        fact(Started(run_id="r1", occurred_at="9999-12-31"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"payload": '{"started_at":"2026-01-01T00:00:00.000000Z"}'},
+        {"digest": "0" * 64},
+        {"payload": '{"x":NaN}'},
+        {"payload": "[]"},
+        {"source": "nobody"},
+        {"run_id": ""},
+    ],
+)
+def test_a_recorded_event_has_to_be_what_its_digest_says(changes: dict[str, object]) -> None:
+    """An event that was changed on its way from another ledger is refused."""
+    with pytest.raises(InvalidFact):
+        fact(recorded(**changes))
+
+
+def test_a_recorded_event_is_taken_over_verbatim() -> None:
+    """What another ledger recorded keeps its texts and with them its digest."""
+    stored = recorded()
+    assert fact(stored).digest() == stored.digest
+
+
+@pytest.mark.parametrize("payload", ["not json", "[]", "[" * 5000])
+def test_a_payload_that_somebody_made_unreadable_is_not_understood(payload: str) -> None:
+    """Timelines and verify get past it, and nothing is folded of it."""
+    assert recorded(payload=payload).fact().understood is None
+
+
+def test_a_time_that_somebody_made_unreadable_folds() -> None:
+    """verify has to get as far as saying so."""
+    facts = [fact(event(run_id="r1")) for event in (Started, Completed)]
+    facts[0].occurred_at = "2026 garbage"
+    life = fold_facts(facts)
+
+    assert life is not None
+    assert (life.row["status"], life.row["duration_seconds"]) == ("completed", 0)
+
+
+def test_a_late_sign_of_life_behind_a_launch_leaves_its_birth() -> None:
+    """What the launch settled stays settled."""
+    launch = fact(Launched(run_id="r1", occurred_at=NOON))
+    beats = [fact(Heartbeat(run_id="r1", occurred_at=NOON.replace(minute=n), metrics={"n": n})) for n in (1, 2)]
+    life = evolve(evolve(None, launch), beats[1])
+    evolve_late(life, beats[0])
+
+    again = fold_facts([launch, *beats])
+    assert again == life
+
+
+def test_what_was_stated_amended_and_claimed_survives_being_stored() -> None:
+    """A fold that was stored and restored goes on as if it had not been."""
+    life = fold_facts(
+        [
+            fact(Launched(run_id="r1", hyperparameters={"batch_size": 8})),
+            fact(WandbAttached(run_id="r1", wandb_run_id="w1")),
+            fact(Heartbeat(run_id="r1", metrics={"loss": 1}, duration_seconds=3)),
+            fact(Amended(run_id="r1", reason="r", columns={"host": None})),
+        ]
+    )
+    assert life is not None
+    assert Life.restored({name: life.row[name] for name in FOLDED}, life.beside()) == life
+
+
+def test_a_strangers_mapping_may_not_be_too_deep_either() -> None:
+    """Depth is refused behind any kind of container."""
+
+    class Box(dict[str, object]):
+        pass
+
+    value: object = 1
+    for _ in range(101):
+        value = Box(inside=value)
+    with pytest.raises(InvalidFact, match="deeper"):
+        plain(value)
+
+
+def test_there_are_bounds_to_a_question() -> None:
+    """Too many filters, and numbers that are none, are refused before any SQL is made."""
+    with pytest.raises(InvalidValue, match="at most"):
+        parse_filters({f"config.x{n}": 1 for n in range(FILTERS_MAX + 1)}, NOON)
+    for value in ("much", float("nan"), True, None):
+        with pytest.raises(InvalidValue):
+            parse_filters({"min_batch_size": value}, NOON)
+    with pytest.raises(UnknownOrder):
+        parse_order(" ")
+
+
+def test_a_number_beyond_64_bits_still_compares() -> None:
+    """A driver takes no such integer; as a float it is still larger than all that are there."""
+    (condition,) = parse_filters({"max_batch_size": 10**40}, NOON)
+    assert condition.values == (2.0**64,)
+
+
+def test_a_truth_value_in_the_json_is_asked_for_as_one() -> None:
+    """True is no number there."""
+    (condition,) = parse_filters({"config.training.bf16": True}, NOON)
+    assert condition.values == (True,)
+
+
+def test_an_event_that_is_not_understood_is_no_step_of_a_fold() -> None:
+    """Whoever folds by hand learns it at once."""
+    with pytest.raises(ValueError, match="left out"):
+        evolve(None, fact(UnknownEvent(run_id="r1", type="moon_landed")))
+
+
+def test_a_late_sign_of_life_before_any_launch_moves_the_birth() -> None:
+    """Until a launch has arrived, created_at is the smallest occurred_at, in whatever order they come."""
+    beats = [fact(Heartbeat(run_id="r1", occurred_at=NOON.replace(minute=n))) for n in (1, 2)]
+    life = evolve(None, beats[1])
+    assert slips_in(life, beats[0])
+    evolve_late(life, beats[0])
+
+    again = fold_facts(beats)
+    assert again is not None
+    assert life.row == again.row
+
+
+def test_what_an_import_knew_survives_being_stored() -> None:
+    """A fold that was stored and restored goes on as if it had not been."""
+    life = fold_facts([fact(Imported(run_id="r1", system="old", row={"batch_size": 7, "final_loss": 0.1}))])
+    assert life is not None
+    again = Life.restored({name: life.row[name] for name in FOLDED}, life.beside())
+    assert again == life
+    assert again.imported == {"batch_size": 7}
+
+
+def test_a_strangers_amendment_changes_no_column_that_it_does_not_fit() -> None:
+    """What does not fit, a column that does not exist, and a negative time are passed over."""
+    columns = {"bananas": 3, "started_at": "soon", "duration_seconds": -5, "status": None, "host": "ec2"}
+    run = fold([Launched(run_id="r1"), Amended(run_id="r1", reason="r", columns=columns)])
+
+    assert run is not None
+    assert (run.started_at, run.duration_seconds, run.status, run.host) == (None, None, "launched", "ec2")
+
+
+def test_a_line_of_a_timeline_has_the_attributes_it_has() -> None:
+    """Entries are read as dicts and by attribute, and a wrong name is an AttributeError."""
+    (line,) = entries([fact(Started(run_id="r1"))])
+    assert line.type == line["type"] == "started"
+    with pytest.raises(AttributeError):
+        line.types  # noqa: B018

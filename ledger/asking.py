@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
 from operator import attrgetter
-from typing import Any
 
 from ledger import origin
 from ledger.errors import AskedWrongly, InvalidValue, RunNotFound, UnknownFilter
@@ -16,7 +15,7 @@ from ledger.projections.filters import parse_filters, parse_order, parse_whole_n
 from ledger.projections.stats import stats
 from ledger.projections.timeline import Entry, entries
 from ledger.store import reading, runs
-from ledger.store.statements import Connection
+from ledger.store.statements import Connection, Row
 
 __all__ = ["Asking"]
 
@@ -30,7 +29,7 @@ _ID_LENGTH = 6
 class Asking(Handle):
     """The half of a ledger that reads. Raises NoLedger where there is none."""
 
-    def get_run(self, run_id: str) -> dict[str, Any] | None:
+    def get_run(self, run_id: str) -> Row | None:
         """Return the row of a run, or None. A voided run is found, and says so with `voided` and `reason`."""
         with self._database.read() as connection:
             return runs.get_run(connection, run_id) if _is_id(run_id) else None
@@ -43,7 +42,7 @@ class Asking(Handle):
         offset: int = 0,
         *,
         include_voided: bool = False,
-    ) -> list[dict[str, Any]]:
+    ) -> list[Row]:
         """Return the rows that meet all filters (docs/reference.md lists them); `limit=None` is all.
 
         NULLs come last, ties go by run_id. With *include_voided* each row also has `voided` and `reason`.

@@ -36,6 +36,8 @@ def _of_default(method: Callable[Concatenate[Ledger, P], R]) -> Callable[P, R]:
     def on_default(*args: P.args, **kwargs: P.kwargs) -> R:
         return method(default_ledger(), *args, **kwargs)
 
+    # By its own name it can be sent to another process, as pools do.
+    on_default.__module__, on_default.__qualname__ = "ledger", method.__name__
     # Without this, help() and frameworks that bind by signature would see the method's `self`.
     signature = inspect.signature(method)
     vars(on_default)["__signature__"] = signature.replace(parameters=list(signature.parameters.values())[1:])

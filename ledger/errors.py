@@ -10,11 +10,14 @@
     . WrongExpectedVersion
     . AppendOnly                 somebody tried to change or remove an event
   x AskedWrongly                 also a ValueError; mend the call
-    . UnknownFilter, UnknownOrder, UnknownColumn, UnknownKeyword
+    . UnknownName                the message offers the nearest that there is
+      - UnknownFilter, UnknownOrder, UnknownColumn, UnknownKeyword
     . InvalidValue               a filter's or an argument's value that cannot be meant
     . InvalidFact                an event that is not well formed
   x Unreachable                  mend the place, then do the same again
-    . NotConfigured, HalfConfigured, NoLedger, NotALedger, NewerLedger
+    . NotConfigured
+      - HalfConfigured
+    . NoLedger, NotALedger, NewerLedger
     . LedgerBusy, LedgerUnreachable, LedgerDamaged, LedgerClosed
   x MissingExtra                 a part that needs one more installation
 """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
-from typing import Any
 
 from pydantic import JsonValue
 
@@ -44,12 +43,12 @@ _WANDB = ("wandb_run_id", "wandb_url", "wandb_name")
 _DESCRIBING = ("run_name", "resumes_run_id")
 
 
-def when(at: When | None) -> dict[str, Any]:
+def when(at: When | None) -> dict[str, object]:
     """Return the envelope's time as it was said, for a backfill; nothing where the call itself is the time."""
     return {} if at is None else {"occurred_at": at}
 
 
-def launch(run_id: str, config: object, said: dict[str, Any], at: When | None) -> list[Event]:
+def launch(run_id: str, config: object, said: dict[str, object], at: When | None) -> list[Event]:
     """Return the launch and, where they are said, the W&B fields."""
     stated = {name: said.pop(name, None) for name in HYPERPARAMETERS}
     hyperparameters = {n: _fitted(HYPERPARAMETERS[n], n, value) for n, value in stated.items() if value is not None}
@@ -202,7 +201,7 @@ def _wanted(column: Declared, name: str) -> str:
     return "a list of texts" if name == "tags_json" else _WANTED[column.kind]
 
 
-def _picked(said: Said, names: Iterable[str]) -> dict[str, Any]:
+def _picked(said: Said, names: Iterable[str]) -> dict[str, object]:
     return {name: said[name] for name in names}
 
 

@@ -10,10 +10,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from ledger.api import Ledger
 from ledger.errors import InvalidValue, LedgerError, RunAlreadyExists, RunNotFound, UnknownFilter
+from ledger.store.statements import Row
 
 __all__ = ["Proof", "prove"]
 
@@ -211,7 +211,7 @@ def _launched(book: Ledger, run_id: str = "r1") -> None:
     book.insert_run(run_id, None, CONFIG, chain_of_custody_id="ABC123", host="ec2")
 
 
-def _row(book: Ledger) -> dict[str, Any]:
+def _row(book: Ledger) -> Row:
     row = book.get_run("r1")
     if row is None:
         raise Unproved("get_run does not find the run")

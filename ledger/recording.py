@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
-from typing import Any, overload
+from typing import overload
+
+from pydantic import JsonValue
 
 from ledger import origin, porch
 from ledger.errors import InvalidFact, RunAlreadyExists, RunNotFound, WandbRunTaken, shortened
@@ -258,7 +260,7 @@ def _launch_check(connection: Connection, tracked: Tracked, facts: list[Fact]) -
     return []
 
 
-def _of_launch(facts: Sequence[Fact], place: int) -> dict[str, Any]:
+def _of_launch(facts: Sequence[Fact], place: int) -> dict[str, JsonValue]:
     """All that one call of insert_run said: the launch and, right behind it, the W&B fields."""
     launched, *behind = facts[place : place + 2]
     said = dict(launched.understood or {})
@@ -271,7 +273,7 @@ def _of_launch(facts: Sequence[Fact], place: int) -> dict[str, Any]:
 def _check_wandb_ids(connection: Connection, tracked: Tracked, facts: Sequence[Fact]) -> None:
     """Refuse a W&B id that another run holds and would not yield to this one."""
     life = tracked.life
-    resumes = life.row["resumes_run_id"] if life else None
+    resumes: JsonValue = life.row["resumes_run_id"] if life else None
     for fact in facts:
         stated = _stated(fact)
         resumes = stated.get("resumes_run_id", resumes)
@@ -279,14 +281,16 @@ def _check_wandb_ids(connection: Connection, tracked: Tracked, facts: Sequence[F
         if isinstance(wandb_run_id, str):
             # Its first statement dates a claim; a new one is later than all, so that none yields to it by date.
             since = life.claims.get(wandb_run_id) if life and fact.type == "wandb_attached" else None
-            ours = Claim(wandb_run_id, tracked.run_id, *(since or ("9999", "")), resumes)
+            ours = Claim(
+                wandb_run_id, tracked.run_id, *(since or ("9999", "")), None if resumes is None else str(resumes)
+            )
             others = [claim for claim in claims_to(connection, wandb_run_id) if claim.run_id != tracked.run_id]
             holder = settle([*others, ours])
             if holder is not None and holder != tracked.run_id:
                 raise WandbRunTaken(wandb_run_id, holder)
 
 
-def _stated(fact: Fact) -> dict[str, Any]:
+def _stated(fact: Fact) -> dict[str, JsonValue]:
     """What the event says of columns: its fields, or those that it amends."""
     said = fact.understood or {}
     columns = said.get("columns") if fact.type == "amended" else said

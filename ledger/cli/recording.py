@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from argparse import Namespace
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ledger.cli.output import say, say_document
 from ledger.cli.place import opened
@@ -45,7 +45,7 @@ def annotate(said: Namespace) -> int:
     )
 
 
-def _value(text: str) -> Any:
+def _value(text: str) -> object:
     """What --set gives: JSON where it is JSON, else text."""
     try:
         return json.loads(text)

@@ -6,7 +6,7 @@ import re
 import uuid
 from datetime import datetime
 from functools import lru_cache
-from typing import Annotated, Any, ClassVar, get_args
+from typing import Annotated, ClassVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -122,11 +122,11 @@ class Event(BaseModel):
     event_id: EventId = Field(default_factory=origin.new_event_id)
     run_id: Id
     type: str
-    schema_version: int = Field(1, ge=1, lt=2**63)
+    schema_version: int = Field(default=1, ge=1, lt=2**63)
     occurred_at: UtcDateTime = Field(default_factory=origin.now)
     source: Source = Field(default_factory=_source_here)
 
-    def __init__(self, **fields: Any) -> None:
+    def __init__(self, **fields: object) -> None:
         if type(self) is Event:
             raise InvalidFact("an Event is one of the kinds in ledger.events, for example Started(run_id=...).")
         try:
@@ -149,7 +149,7 @@ class Event(BaseModel):
         return _source_text_by_identity(_Same(self.source))
 
 
-def _plain_field(value: Any) -> JsonValue:
+def _plain_field(value: JsonValue | datetime | tuple[JsonValue, ...]) -> JsonValue:
     if isinstance(value, datetime):
         return text_of(value)
     return list(value) if isinstance(value, tuple) else value

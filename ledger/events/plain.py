@@ -83,7 +83,7 @@ def _integer(value: int) -> JsonValue:
 def _float(value: float) -> JsonValue:
     if math.isfinite(value):
         return value
-    return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"  # noqa: PLR0124
+    return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"  # noqa: PLR0124 -- NaN
 
 
 def _key(key: object) -> str:
@@ -109,7 +109,7 @@ def _known_shape(value: object, within: Path) -> JsonValue:
     return str(value)
 
 
-def _has(*names: str) -> Callable[[Any], bool]:
+def _has(*names: str) -> Callable[[object], bool]:
     return lambda value: not isinstance(value, type) and all(hasattr(value, name) for name in names)
 
 
@@ -119,7 +119,7 @@ def _sorted(values: Collection[object]) -> list[object]:
 
 
 # What is recognised, in this order, and the plainer thing that it then is.
-_SHAPES: tuple[tuple[Callable[[Any], bool], Callable[[Any], object]], ...] = (
+_SHAPES: tuple[tuple[Callable[[object], bool], Callable[[Any], object]], ...] = (
     (lambda v: isinstance(v, Mapping), lambda v: {key: v[key] for key in v}),
     (lambda v: isinstance(v, datetime | date | time), lambda v: v.isoformat()),
     (lambda v: isinstance(v, set | frozenset), _sorted),

@@ -28,7 +28,7 @@ def parse_moment(value: object) -> datetime:
     elif isinstance(value, date) and not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day, tzinfo=UTC)
     if not isinstance(value, datetime):
-        raise ValueError(f"a datetime or ISO 8601 text is wanted, not {type(value).__name__}")  # noqa: TRY004
+        raise ValueError(f"a datetime or ISO 8601 text is wanted, not {type(value).__name__}")  # noqa: TRY004 -- for pydantic
     if value.tzinfo is None:
         value = value.replace(tzinfo=UTC)
     try:

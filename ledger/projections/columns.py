@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Literal, NewType, Union, get_args, get_origin, get_type_hints
+from typing import Literal, NewType, Union, get_args, get_origin, get_type_hints
 
 __all__ = ["Column", "Declared", "Filter", "JsonText", "Kind", "Moment", "Operator", "declared_columns"]
 
@@ -59,13 +59,13 @@ class Declared:
 
 
 @cache
-def declared_columns(row: type[Any]) -> dict[str, Declared]:
+def declared_columns(row: type) -> dict[str, Declared]:
     """Return the columns that the dataclass *row* declares, by name, in order."""
     hints = get_type_hints(row, include_extras=True)
     return {name: _declared(name, hint) for name, hint in hints.items()}
 
 
-def _declared(name: str, hint: Any) -> Declared:
+def _declared(name: str, hint: object) -> Declared:
     plain, column = get_args(hint)
     members = get_args(plain) if get_origin(plain) in (Union, UnionType) else (plain,)
     (value,) = (member for member in members if member is not NoneType)

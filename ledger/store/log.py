@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 from ledger import origin
 from ledger.errors import AskedWrongly, EventConflict, WrongExpectedVersion
@@ -16,7 +15,7 @@ from ledger.events.fact import Fact, chained
 from ledger.events.times import text_of
 from ledger.store.projector import Projector
 from ledger.store.reading import EVENT_COLUMNS
-from ledger.store.statements import Connection, inserting
+from ledger.store.statements import Connection, StoredRow, inserting
 from ledger.store.tables import training_events
 
 __all__ = ["Accepted", "append"]
@@ -25,8 +24,6 @@ _LISTED = ", ".join(EVENT_COLUMNS)
 _KNOWN = f"SELECT {_LISTED} FROM training_events WHERE event_id = ?"
 _KNOWN_MANY = f"SELECT {_LISTED} FROM training_events WHERE event_id IN (SELECT value FROM json_each(?))"
 _RUN_ID, _DIGEST = EVENT_COLUMNS.index("run_id"), EVENT_COLUMNS.index("digest")
-
-StoredRow = Sequence[Any]
 
 
 class Accepted:
@@ -56,7 +53,7 @@ def append(
     answers = _known(connection, facts)
     if expected_version is not None:
         _check_version(projector, [fact for fact in facts if fact.event_id not in answers], expected_version)
-    new: dict[str, tuple[Any, ...]] = {}
+    new: dict[str, StoredRow] = {}
     for fact in facts:
         digest = fact.digest()
         there = answers.get(fact.event_id)
@@ -93,7 +90,7 @@ def _check_version(projector: Projector, new: Sequence[Fact], expected_version: 
             raise WrongExpectedVersion(run_id, expected_version, version)
 
 
-def _accept(projector: Projector, fact: Fact, digest: str, recorded_at: str) -> tuple[Any, ...]:
+def _accept(projector: Projector, fact: Fact, digest: str, recorded_at: str) -> StoredRow:
     tracked = projector.run(fact.run_id)
     chain = chained(tracked.chain, digest)
     tracked.accept(fact, chain)
@@ -112,13 +109,13 @@ def _accept(projector: Projector, fact: Fact, digest: str, recorded_at: str) -> 
     )
 
 
-def _insert(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> range:
+def _insert(connection: Connection, rows: Sequence[StoredRow]) -> range:
     """Insert rows without positions and return the positions they got: the write lock makes them neighbours."""
     if not rows:
         return range(0)
     sql = inserting(training_events).sql
     if len(rows) == 1:
-        last = connection.execute(sql, rows[0]).lastrowid
+        last = connection.execute(sql, rows[0]).lastrowid or 0  # None is only what no INSERT was run for
     else:
         connection.executemany(sql, rows)
         (last,) = connection.execute("SELECT last_insert_rowid()").fetchone()

@@ -107,7 +107,10 @@ def _refuse_strangers(connection: sqlite3.Connection, path: str) -> None:
             "Choose a new file for the ledger; taking the old rows over will be `ledger adopt`."
         )
     if names:
-        raise NotALedger(f"{path} is another SQLite database ({', '.join(sorted(names)[:3])}); it was left as it is.")
+        raise NotALedger(
+            f"{path} is another SQLite database ({', '.join(sorted(names)[:3])}); it was left as it is. "
+            "Choose a new file for the ledger."
+        )
 
 
 def _keep_copy(path: str, name: str) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
-from typing import Any
 
 import sqlalchemy as sa
 
 from ledger.events.fact import Fact, Recorded, loaded
 from ledger.events.upcast import understood
-from ledger.store.statements import Connection, Statement, compiled
+from ledger.store.statements import Connection, Statement, StoredRow, compiled
 from ledger.store.tables import training_events, training_runs, voided_runs
 
 __all__ = [
@@ -50,7 +49,7 @@ def facts_of_run(connection: Connection, run_id: str) -> list[Fact]:
     return [fact_of(*row) for row in _facts().run(connection, {"the_run": run_id})]
 
 
-def recorded(row: Sequence[Any]) -> Recorded:
+def recorded(row: StoredRow) -> Recorded:
     """Return the event that a row of `training_events` holds."""
     values = list(row)
     values[6] = datetime.fromisoformat(values[6])
@@ -74,7 +73,7 @@ def run_page(  # noqa: PLR0917 -- called in one place
     return [recorded(row) for row in compiled(chosen.order_by(events.version).limit(size)).ask(connection)]
 
 
-def _of_types(types: Sequence[str] | None) -> sa.Select[Any]:
+def _of_types(types: Sequence[str] | None) -> sa.Select[tuple[object, ...]]:
     chosen = sa.select(*training_events.columns)
     return chosen if types is None else chosen.where(training_events.c.type.in_(types))
 

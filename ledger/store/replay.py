@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -15,7 +15,7 @@ from ledger.projections.claims import Claim, settle
 from ledger.projections.fold import fold_facts
 from ledger.projections.life import Life, Row
 from ledger.store.reading import fact_of
-from ledger.store.statements import Connection, Statement, compiled, inserting, updating
+from ledger.store.statements import Connection, Statement, StoredRow, compiled, inserting, updating
 from ledger.store.tables import (
     projected,
     training_claims,
@@ -34,7 +34,7 @@ class FoldedRun(NamedTuple):
     """One run's stored events in order of acceptance, and what they fold to."""
 
     run_id: str
-    events: list[tuple[Any, ...]]
+    events: list[StoredRow]
     facts: list[Fact]
     life: Life | None
 
@@ -109,7 +109,7 @@ def _write(connection: Connection, chunk: Sequence[FoldedRun]) -> int:
     return len(lives)
 
 
-def _insert_many(connection: Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
+def _insert_many(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, object]]) -> None:
     statement = inserting(table)
     connection.executemany(statement.sql, [[row[name] for name in statement.names] for row in rows])
 

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache, lru_cache
-from typing import Any
 
 import sqlalchemy as sa
 
 from ledger.projections.filters import Condition, Order
 from ledger.projections.run import COLUMNS
-from ledger.store.statements import Connection, Statement, compiled
+from ledger.store.statements import Connection, Row, Statement, compiled
 from ledger.store.tables import training_runs, voided_runs
 
 __all__ = ["count_runs", "get_run", "query_runs", "status_counts"]
 
-Row = dict[str, Any]
 Clause = sa.ColumnElement[bool]
 Runs = sa.FromClause
 
@@ -124,7 +122,7 @@ def _runs(*, include_voided: bool) -> Runs:
     return made
 
 
-def _ordering(runs: Runs, order: Order) -> sa.ColumnElement[Any]:
+def _ordering(runs: Runs, order: Order) -> sa.ColumnElement[object]:
     column = runs.c[order.column]
     if order.descending:
         return column.desc()  # NULLs come last by themselves, and an index in this order serves
@@ -135,7 +133,7 @@ def _clause(runs: Runs, condition: Condition) -> Clause:
     """The condition as SQL; every value in it is bound, none is written into the text."""
     if condition.column == "tags":
         return _tags(runs, condition)
-    column: sa.ColumnElement[Any] = runs.c[condition.column]
+    column: sa.ColumnElement[object] = runs.c[condition.column]
     if condition.keys:
         return _in_json(column, condition)
     if condition.operator == "has":
@@ -143,7 +141,7 @@ def _clause(runs: Runs, condition: Condition) -> Clause:
     return _on_column(column, condition)
 
 
-def _on_column(column: sa.ColumnElement[Any], shape: Condition) -> Clause:
+def _on_column(column: sa.ColumnElement[object], shape: Condition) -> Clause:
     bound = [sa.bindparam(str(name), None, type_=column.type) for name in shape.values]
     match shape.operator:
         case "is":
@@ -156,7 +154,7 @@ def _on_column(column: sa.ColumnElement[Any], shape: Condition) -> Clause:
             return _compared(column, operator, bound[0])
 
 
-def _compared(column: sa.ColumnElement[Any], operator: str, value: object) -> Clause:
+def _compared(column: sa.ColumnElement[object], operator: str, value: object) -> Clause:
     comparisons = {
         "min": lambda: column >= value,
         "max": lambda: column <= value,
@@ -177,7 +175,7 @@ def _tags(runs: Runs, condition: Condition) -> Clause:
     return some if condition.operator == "is" else ~some
 
 
-def _in_json(column: sa.ColumnElement[Any], condition: Condition) -> Clause:
+def _in_json(column: sa.ColumnElement[object], condition: Condition) -> Clause:
     """A condition on what lies below a JSON column: at the path, or under the whole name as one key."""
     paths = {f'$."{".".join(condition.keys)}"', "$" + "".join(f'."{key}"' for key in condition.keys)}
     spelled = sorted(paths, key=len)
@@ -198,11 +196,11 @@ def _in_json(column: sa.ColumnElement[Any], condition: Condition) -> Clause:
             return kind.in_(_NUMERIC_TYPES) & _compared(found, operator, value)
 
 
-def _first(*found: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+def _first(*found: sa.ColumnElement[object]) -> sa.ColumnElement[object]:
     return found[0] if len(found) == 1 else sa.func.coalesce(*found)
 
 
-def _json_equals(found: sa.ColumnElement[Any], kind: sa.ColumnElement[Any], condition: Condition) -> Clause:
+def _json_equals(found: sa.ColumnElement[object], kind: sa.ColumnElement[object], condition: Condition) -> Clause:
     """Text also stands for the number or the truth value that it spells, as it comes in a query string."""
     texts = [value for value in condition.values if isinstance(value, str)]
     truths = [str(value).lower() for value in condition.values if isinstance(value, bool)]

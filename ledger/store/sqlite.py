@@ -28,6 +28,7 @@ from ledger.errors import LedgerBusy, LedgerClosed, LedgerError, NoLedger
 from ledger.store.filesystem import on_network
 from ledger.store.migrations import migrate, pending
 from ledger.store.translation import is_busy, translating
+from ledger.store.turns import in_line
 
 __all__ = ["MEMORY", "SQLITE_FIXED", "Database", "connect"]
 
@@ -81,7 +82,7 @@ class Database:
             if connection.in_transaction:
                 raise LedgerBusy(self.place, by="this very thread, which is in the middle of recording")
             try:
-                self._insist(connection, "BEGIN IMMEDIATE")
+                self._begin(connection)
                 yield connection
                 self._insist(connection, "COMMIT")
             except BaseException:
@@ -220,10 +221,17 @@ class Database:
             # Only BEGIN can meet another writer, and `_insist` waits for that, and fairly.
             connection.execute("PRAGMA busy_timeout = 0")
 
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        if self.path == MEMORY:
+            connection.execute("BEGIN IMMEDIATE")
+            return
+        with in_line(Path(self.path).parent, self._busy_seconds_max):
+            self._insist(connection, "BEGIN IMMEDIATE")
+
     def _insist(self, connection: sqlite3.Connection, sql: str) -> None:
         """Run *sql* as soon as no other process is in the way."""
         deadline = time.monotonic() + self._busy_seconds_max
-        pause_seconds = 0.004
+        pause_seconds = 0.0002
         while True:
             try:
                 connection.execute(sql)
@@ -235,7 +243,7 @@ class Database:
             else:
                 return
             time.sleep(pause_seconds)
-            pause_seconds = max(0.001, pause_seconds * 0.8)
+            pause_seconds = min(0.005, pause_seconds * 1.2)
 
     def abandon(self) -> None:
         """Forget the connections to a file that is gone, without closing them.

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any, Protocol
+from sqlite3 import Connection, Cursor
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.sql.compiler import SQLCompiler
 
-__all__ = ["Connection", "Statement", "bound", "compiled", "inserting", "updating"]
+__all__ = ["Connection", "Row", "Statement", "StoredRow", "bound", "compiled", "inserting", "updating"]
 
-
-class Connection(Protocol):
-    """What is used of the driver's connection."""
-
-    def execute(self, sql: str, parameters: Sequence[object] = ..., /) -> Any: ...
-    def executemany(self, sql: str, parameters: Iterable[Sequence[object]], /) -> Any: ...
+# What the driver gives: a value is whatever its column holds. `Row` has it by column name.
+StoredRow = tuple[Any, ...]
+Row = dict[str, Any]
 
 
 class Statement:
@@ -30,11 +27,11 @@ class Statement:
         self.names = tuple(names)
         self.fixed = fixed
 
-    def run(self, connection: Connection, values: Mapping[str, object]) -> Any:
+    def run(self, connection: Connection, values: Mapping[str, object]) -> Cursor:
         """Run it with *values* by parameter name."""
         return connection.execute(self.sql, [values[name] for name in self.names])
 
-    def ask(self, connection: Connection, values: Mapping[str, object] | None = None) -> Any:
+    def ask(self, connection: Connection, values: Mapping[str, object] | None = None) -> Cursor:
         """Run a statement that brought values along when it was built; *values* go before those."""
         given = {**self.fixed, **values} if values else self.fixed
         return connection.execute(self.sql, [given[name] for name in self.names])
@@ -47,8 +44,8 @@ def _dialect() -> sa.Dialect:
 
 def compiled(statement: sa.ClauseElement) -> Statement:
     """Return *statement* as SQL text with positional parameters."""
-    made = statement.compile(dialect=_dialect(), compile_kwargs={"render_postcompile": True})
-    assert isinstance(made, SQLCompiler)  # noqa: S101 -- what a dialect makes of a statement, and not of a table
+    dialect = _dialect()
+    made = dialect.statement_compiler(dialect, statement, compile_kwargs={"render_postcompile": True})
     return Statement(str(made), made.positiontup or (), made.params)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 import sqlalchemy as sa
 
@@ -25,7 +25,7 @@ metadata = sa.MetaData()
 
 _integer = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _real: sa.types.TypeEngine[float] = sa.Double().with_variant(sa.REAL(), "sqlite")
-_TYPES: dict[Kind, Any] = {
+_TYPES: Mapping[Kind, sa.types.TypeEngine[str] | sa.types.TypeEngine[int] | sa.types.TypeEngine[float]] = {
     "text": sa.Text(),
     "integer": _integer,
     "real": _real,

@@ -47,7 +47,12 @@ def _unreachable(place: str, text: str) -> LedgerError:
 _TRANSLATIONS = (
     ("append-only", lambda place, text: AppendOnly()),
     ("locked", lambda place, text: LedgerBusy(place)),
-    ("not a database", lambda place, text: NotALedger(f"{place} is no SQLite file; it was left as it is.")),
+    (
+        "not a database",
+        lambda place, text: NotALedger(
+            f"{place} is no SQLite file; it was left as it is. Choose a new file for the ledger."
+        ),
+    ),
     (
         "malformed",
         lambda place, text: LedgerDamaged(

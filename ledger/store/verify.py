@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -16,12 +15,10 @@ from ledger.projections.fold import canonical
 from ledger.store.guards import GUARDS
 from ledger.store.reading import EVENT_COLUMNS
 from ledger.store.replay import FoldedRun, folded_runs
-from ledger.store.statements import Connection, Statement, compiled
+from ledger.store.statements import Connection, Row, Statement, compiled
 from ledger.store.tables import metadata, training_claims, training_events, training_heads, training_runs, voided_runs
 
 __all__ = ["Difference", "Verification", "verify"]
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)

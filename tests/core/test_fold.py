@@ -155,7 +155,10 @@ def test_a_strangers_config_stays_whole(config: Any) -> None:
 SIGNS = ["heartbeat", "metrics_logged", "checkpoint_saved"]
 
 
-@given(st.lists(st.sampled_from([*SIGNS * 3, "started", "crashed", "amended", "launched"]), min_size=2, max_size=7), st.data())
+@given(
+    st.lists(st.sampled_from([*SIGNS * 3, "started", "crashed", "amended", "launched"]), min_size=2, max_size=7),
+    st.data(),
+)
 def test_a_late_sign_of_life_that_slips_in_folds_as_in_its_time(kinds: list[str], data: st.DataObject) -> None:
     """Where a late event needs no refolding, what it does to the life is what it would have done in order."""
     events = [data.draw(events_of(EVENT_TYPES[kind], st.just("r1"))) for kind in kinds]

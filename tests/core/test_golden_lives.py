@@ -138,8 +138,13 @@ def _launches() -> Iterable[Golden]:
     yield life("the birth goes before an import", *came_before, host="expanse", batch_size=8)
     came_before = (imported(1, system="old", row={"config_json": {"batch_size": 4}}), launched(10, run_name="n"))
     yield life("a birth without a config clears no other's", *came_before, batch_size=4, config_json='{"batch_size":4}')
-    fills = (launched(0), imported(1, system="old", row={"config_json": {"batch_size": 4}, "host": "h", "owner": "ada"}))
-    yield life("an import fills what nobody else has said", *fills, batch_size=4, host="h", metadata_json='{"owner":"ada"}')
+    fills = (
+        launched(0),
+        imported(1, system="old", row={"config_json": {"batch_size": 4}, "host": "h", "owner": "ada"}),
+    )
+    yield life(
+        "an import fills what nobody else has said", *fills, batch_size=4, host="h", metadata_json='{"owner":"ada"}'
+    )
     over = (imported(1, system="old", row={"batch_size": 4, "host": "h"}), amended(2, config_json={"batch_size": 9}))
     yield life("a config goes before what an import read", *over, batch_size=9, host="h")
     later = (launched(0, run_name="first"), described(1, run_name="renamed"), second)
@@ -280,7 +285,13 @@ def _amended() -> Iterable[Golden]:
     yield life("a cleared duration, then a heartbeat's: the later", *alive, duration_seconds=20)
     for column in ("batch_size", "status", "created_at", "duration_seconds", "end_reason"):
         unfit = (launched(0, config={"batch_size": 8}), started(0), completed(9, end_reason="user"))
-        row = {"batch_size": 8, "status": "completed", "created_at": clock(0), "duration_seconds": 9, "end_reason": "user"}
+        row = {
+            "batch_size": 8,
+            "status": "completed",
+            "created_at": clock(0),
+            "duration_seconds": 9,
+            "end_reason": "user",
+        }
         yield life(f"an amended {column} that does not fit is none", *unfit, amended(10, **{column: -1.5}), **row)
         if column in ("status", "created_at"):
             yield life(f"{column} is never NULL", *unfit, amended(10, **{column: None}), **row)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -205,7 +206,9 @@ def _another(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("make", "error"), [(_missing, InvalidValue), (_text, NotALedger), (_another, NotALedger)])
-def test_what_is_no_backup_is_not_restored(book: Ledger, tmp_path: Path, make, error: type[LedgerError]) -> None:
+def test_what_is_no_backup_is_not_restored(
+    book: Ledger, tmp_path: Path, make: Callable[[Path], None], error: type[LedgerError]
+) -> None:
     """The ledger stays in its place."""
     book.append(heartbeat(0, step=1))
     source = tmp_path / "source.db"

@@ -11,10 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger import Ledger
+from ledger import Ledger, origin
 from ledger.errors import AskedWrongly, EventConflict, InvalidFact, WrongExpectedVersion
 from ledger.events import Event, Recorded, Started
+from ledger.events.times import text_of
 from tests.builders import (
+    HOUR,
+    NOON,
     amended,
     annotated,
     completed,
@@ -126,6 +129,60 @@ def test_a_batch_is_accepted_together_or_not_at_all(book: Ledger) -> None:
         book.append([*(launched(n, run=f"run-{n}") for n in range(50)), completed(0, number=1)])
 
     assert (len(stored(book)), book.count_runs(), bool(book.verify())) == (1, 1, True)
+
+
+@pytest.mark.parametrize("trouble", [RuntimeError, KeyboardInterrupt, MemoryError])
+def test_an_event_and_its_rows_are_written_together(
+    book: Ledger, monkeypatch: pytest.MonkeyPatch, trouble: type[BaseException]
+) -> None:
+    """Whatever breaks off an append at its last step, neither event nor row is there, and the ledger goes on."""
+
+    def broken(*_: object) -> None:
+        raise trouble
+
+    book.append(launched(0, run="before"))
+    with monkeypatch.context() as patch:
+        patch.setattr("ledger.store.projector.settle_ids", broken)
+        with pytest.raises(trouble):
+            book.append([launched(0), wandb_attached(1, wandb_run_id="w")])
+
+    assert (len(stored(book)), book.count_runs(), bool(book.verify())) == (1, 1, True)
+    assert book.append([launched(0), wandb_attached(1, wandb_run_id="w")])[1].position == 3
+
+
+class Clock:
+    """A clock that is told what to show."""
+
+    shows = NOON
+
+    def now(self) -> datetime:
+        return self.shows
+
+    def random_bits(self, bits: int) -> int:
+        return 0
+
+    def source(self) -> dict[str, str | int]:
+        return {"host": "simulated"}
+
+
+def test_the_database_times_are_those_of_acceptance(book: Ledger) -> None:
+    """created_at_db and updated_at_db are when this ledger accepted the first and the latest; a replay gives them back."""
+    with origin.replaced(clock := Clock()):
+        for hour, event in enumerate([started(9 * HOUR), launched(0), annotated(-HOUR, note="n")]):
+            clock.shows = moment(hour * HOUR)
+            book.append(event)
+            book.append(started(0, run="another"))
+
+        def times() -> tuple[str, str]:
+            row = book.get_run("r")
+            assert row is not None
+            return row["created_at_db"], row["updated_at_db"]
+
+        before = times()
+        clock.shows = moment(99 * HOUR)
+        book.replay()
+        assert before == times() == (text_of(moment(0)), text_of(moment(2 * HOUR)))
+        assert [event.recorded_at for event in book.events("r")] == [moment(hour * HOUR) for hour in range(3)]
 
 
 def test_only_events_are_appended(book: Ledger) -> None:

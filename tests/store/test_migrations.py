@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from ledger.errors import LedgerError, NewerLedger, NotALedger
 from ledger.store import migrations
 from ledger.store.migrations import STEPS, Step, schema_statements
 from tests.builders import launched, shown, started
+
+Do = Callable[..., object]
 
 
 def fingerprints(folder: Path) -> dict[str, str]:
@@ -102,7 +105,9 @@ STRANGERS = {
 
 @pytest.mark.parametrize("do", [Ledger.init_db, lambda book: book.append(launched(0)), Ledger.get_stats, Ledger.verify])
 @pytest.mark.parametrize(("make", "error", "words"), STRANGERS.values(), ids=STRANGERS)
-def test_what_is_no_ledger_of_ours_is_left_as_it_is(path: Path, make, error: type[LedgerError], words: str, do) -> None:
+def test_what_is_no_ledger_of_ours_is_left_as_it_is(
+    path: Path, make: Do, error: type[LedgerError], words: str, do: Do
+) -> None:
     """Whoever reads or writes gets an error that names the mend, and not one byte of the file is changed."""
     make(path)
     before = fingerprints(path.parent)

@@ -193,7 +193,7 @@ def test_orders_give_what_they_say(
 def at_path(row: Row, column: str, path: str) -> Any:
     """Return what lies at a path into a row's JSON; where the whole path is one key, that is meant as well."""
     value = json.loads(row[column]) if row[column] is not None else {}
-    for keys in (path.split("."), [path]):
+    for keys in ([path], path.split(".")):
         found: Any = value
         for key in keys:
             found = found.get(key) if isinstance(found, dict) else None
@@ -268,6 +268,32 @@ def test_paths_into_the_json_give_what_they_say(
     assert [row["run_id"] for row in found] == [
         r["run_id"] for r in fleet.rows if json_holds(r, column, path, operator, value)
     ]
+
+
+def test_true_is_not_one() -> None:
+    """Python takes True for 1; what was asked before does not change what a question means."""
+    with Ledger(":memory:") as book:
+        said = {"true": True, "one": 1, "text": "1", "false": False, "zero": 0}
+        book.append([launched(0, run=run, config={"x": value}) for run, value in said.items()])
+
+        def found(value: Any) -> list[str]:
+            return [row["run_id"] for row in book.query_runs({"config.x": value}, order_by="run_id")]
+
+        for _ in range(2):
+            assert [found(value) for value in (True, 1, 1.0, "1", "true")] == [
+                ["true"],
+                ["one"],
+                ["one"],
+                ["one", "text"],
+                ["true"],
+            ]
+            assert [found(value) for value in (0, False, 0.0, [False], [0])] == [
+                ["zero"],
+                ["false"],
+                ["zero"],
+                ["false"],
+                ["zero"],
+            ]
 
 
 @given(st.lists(st.sampled_from(["paper", "bad", "all", "pap", "%"]), max_size=2), st.booleans())

@@ -1,0 +1,75 @@
+"""A queue of the writers that wait for one file, in the order in which they came.
+
+Asking SQLite for its write lock again and again is no queue: who has just committed asks first, and
+under load others wait for seconds. So writers first line up for a lock on the file's folder, which
+the kernel hands from one to the next; whoever has that asks SQLite, and gives it on with the answer.
+Nothing is written for it, and the kernel takes it from a process that dies. Where there is no such
+lock (some network filesystems, Windows), writers do without the queue.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+if sys.platform != "win32":
+    from fcntl import LOCK_EX, LOCK_NB, flock
+
+__all__ = ["in_line"]
+
+
+@contextmanager
+def in_line(folder: Path, seconds_max: float) -> Iterator[None]:
+    """Wait for the head of the queue, and hold it inside the block.
+
+    After *seconds_max* it goes on without: whoever is at the head may have been stopped there.
+    """
+    place = None if sys.platform == "win32" else _Place(folder)
+    if place is not None:
+        place.take(seconds_max)
+    try:
+        yield
+    finally:
+        if place is not None:
+            place.leave()
+
+
+class _Place:
+    """One wait in the queue, on a descriptor of its own, whose closing gives the place on."""
+
+    def __init__(self, folder: Path) -> None:
+        self._guard = threading.Lock()
+        self._came = threading.Event()
+        self._waiting = self._left = False
+        self._descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+
+    def take(self, seconds_max: float) -> None:
+        try:
+            flock(self._descriptor, LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            # A lock that is waited for takes no time-out; waiting for a thread that waits for it does.
+            self._waiting = True
+            threading.Thread(target=self._wait, daemon=True, name="ledger-queue").start()
+            self._came.wait(seconds_max)
+        except OSError:  # this filesystem has no such locks
+            return
+
+    def _wait(self) -> None:
+        try:
+            flock(self._descriptor, LOCK_EX)
+        finally:
+            with self._guard:
+                self._waiting = False
+                if self._left:
+                    os.close(self._descriptor)
+            self._came.set()
+
+    def leave(self) -> None:
+        with self._guard:
+            self._left = True
+            if not self._waiting:  # else the thread closes it, when its turn has come for nobody
+                os.close(self._descriptor)

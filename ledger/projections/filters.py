@@ -255,7 +255,10 @@ def parse_order(order_by: str) -> list[Order]:
     if not isinstance(order_by, str):
         raise UnknownOrder(order_by, COLUMNS)
     orders = [_order(part) for part in order_by.split(",")]
-    return list({order.column: order for order in reversed(orders)}.values())[::-1]  # only the first of a column counts
+    first: dict[str, Order] = {}
+    for order in orders:
+        first.setdefault(order.column, order)  # a column that is named again decides nothing more
+    return list(first.values())
 
 
 def _order(part: str) -> Order:

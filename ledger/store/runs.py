@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, lru_cache
 
@@ -17,6 +17,8 @@ __all__ = ["count_runs", "get_run", "query_runs", "status_counts"]
 
 Clause = sa.ColumnElement[bool]
 Runs = sa.FromClause
+# Each with the types of the values that are in it: True equals 1, and is another question.
+Shapes = tuple[tuple[Condition, tuple[type, ...]], ...]
 
 _NAMES = tuple(COLUMNS)
 _THE_RUN = sa.bindparam("the_run", type_=sa.Text())
@@ -66,10 +68,10 @@ def count_runs(connection: Connection, conditions: Sequence[Condition], *, inclu
 
 
 @lru_cache(maxsize=256)
-def _query(shapes: tuple[Condition, ...], orders: tuple[Order, ...], *, include_voided: bool) -> Statement:
+def _query(shapes: Shapes, orders: tuple[Order, ...], *, include_voided: bool) -> Statement:
     """The query for all conditions of these shapes: compiling it takes longer than running it."""
     runs = _runs(include_voided=include_voided)
-    chosen = sa.select(*runs.c).where(*_clauses(runs, shapes))
+    chosen = sa.select(*runs.c).where(*[_clause(runs, condition) for condition, _ in shapes])
     chosen = chosen.order_by(*(_ordering(runs, order) for order in orders))
     if "run_id" not in [order.column for order in orders]:
         chosen = chosen.order_by(runs.c.run_id)
@@ -78,27 +80,25 @@ def _query(shapes: tuple[Condition, ...], orders: tuple[Order, ...], *, include_
 
 
 @lru_cache(maxsize=256)
-def _count(shapes: tuple[Condition, ...], *, include_voided: bool) -> Statement:
+def _count(shapes: Shapes, *, include_voided: bool) -> Statement:
     runs = _runs(include_voided=include_voided)
-    return compiled(sa.select(sa.func.count()).select_from(runs).where(*_clauses(runs, shapes)))
+    return compiled(
+        sa.select(sa.func.count()).select_from(runs).where(*[_clause(runs, condition) for condition, _ in shapes])
+    )
 
 
-def _taken_apart(conditions: Sequence[Condition]) -> tuple[tuple[Condition, ...], dict[str, object]]:
+def _taken_apart(conditions: Sequence[Condition]) -> tuple[Shapes, dict[str, object]]:
     """Conditions without the values that their SQL does not depend on, and those values by parameter name."""
-    shapes: list[Condition] = []
+    shapes: list[tuple[Condition, tuple[type, ...]]] = []
     values: dict[str, object] = {}
     for number, condition in enumerate(conditions):
         if condition.keys or condition.column == "tags" or condition.operator == "has":
-            shapes.append(condition)
+            shapes.append((condition, tuple(map(type, condition.values))))
             continue
         names = tuple(f"value_{number}_{place}" for place in range(len(condition.values)))
         values |= dict(zip(names, condition.values, strict=True))
-        shapes.append(replace(condition, values=names))
+        shapes.append((replace(condition, values=names), ()))
     return tuple(shapes), values
-
-
-def _clauses(runs: Runs, shapes: Iterable[Condition]) -> list[Clause]:
-    return [_clause(runs, shape) for shape in shapes]
 
 
 def status_counts(connection: Connection) -> list[tuple[str, int, int, int]]:

@@ -196,6 +196,7 @@ _HEAD_LOADED = (
     "unreadable",
     "beside",
 )
+_FOLDED = frozenset(FOLDED)
 _ROW_LOADED = (*FOLDED, "created_at_db", "updated_at_db")
 
 
@@ -233,6 +234,9 @@ def _load(connection: Connection, run_id: str) -> Tracked:
             return tracked
         stored = dict(zip((*_ROW_LOADED, "reason"), voided, strict=True))
         tracked.stored_in = voided_runs
+    row = stored.copy()
+    for name in stored.keys() - _FOLDED:
+        del row[name]
     tracked.stored = stored
-    tracked.life = Life.restored({name: stored[name] for name in FOLDED}, beside)
+    tracked.life = Life.restored(row, beside)
     return tracked

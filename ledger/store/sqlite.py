@@ -28,7 +28,7 @@ from ledger.errors import LedgerBusy, LedgerClosed, LedgerError, NoLedger
 from ledger.store.filesystem import on_network
 from ledger.store.migrations import migrate, pending
 from ledger.store.translation import is_busy, translating
-from ledger.store.turns import in_line
+from ledger.store.turns import Queue
 
 __all__ = ["MEMORY", "SQLITE_FIXED", "Database", "connect"]
 
@@ -49,6 +49,7 @@ class Database:
         self._synchronous = synchronous
         self._busy_seconds_max = busy_seconds_max
         self._closed = False
+        self._queue = Queue(Path(path).parent)
         self._new_locks()
         self._forget()
         _open.add(self)
@@ -159,6 +160,7 @@ class Database:
     def let_go(self) -> None:
         """Close the connections; the next use opens them again."""
         with self._turn:
+            self._queue.close()
             if self._was_replaced():
                 self.abandon()
             self._readers.dispose()
@@ -225,7 +227,7 @@ class Database:
         if self.path == MEMORY:
             connection.execute("BEGIN IMMEDIATE")
             return
-        with in_line(Path(self.path).parent, self._busy_seconds_max):
+        with self._queue.head(self._busy_seconds_max):
             self._insist(connection, "BEGIN IMMEDIATE")
 
     def _insist(self, connection: sqlite3.Connection, sql: str) -> None:

@@ -17,25 +17,56 @@ from contextlib import contextmanager
 from pathlib import Path
 
 if sys.platform != "win32":
-    from fcntl import LOCK_EX, LOCK_NB, flock
+    from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 
-__all__ = ["in_line"]
+__all__ = ["Queue"]
 
 
-@contextmanager
-def in_line(folder: Path, seconds_max: float) -> Iterator[None]:
-    """Wait for the head of the queue, and hold it inside the block.
+class Queue:
+    """The queue for the files of one folder."""
 
-    After *seconds_max* it goes on without: whoever is at the head may have been stopped there.
-    """
-    place = None if sys.platform == "win32" else _Place(folder)
-    if place is not None:
-        place.take(seconds_max)
-    try:
-        yield
-    finally:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._descriptor: int | None = None
+
+    @contextmanager
+    def head(self, seconds_max: float) -> Iterator[None]:
+        """Wait for the head of the queue, and hold it inside the block.
+
+        After *seconds_max* it goes on without: whoever is at the head may have been stopped there.
+        """
+        place = None if sys.platform == "win32" or self._at_once() else _Place(self._folder)
         if place is not None:
-            place.leave()
+            place.wait(seconds_max)
+        try:
+            yield
+        finally:
+            if place is not None:
+                place.leave()
+            elif self._descriptor is not None:
+                flock(self._descriptor, LOCK_UN)
+
+    def _at_once(self) -> bool:
+        """Take the head where nobody waits for it, or where the filesystem has no such lock."""
+        if self._descriptor is None:
+            self._descriptor = _opened(self._folder)
+        try:
+            flock(self._descriptor, LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
+    def close(self) -> None:
+        """Close it, before a fork above all: a child's copy of the descriptor would hold the lock too."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _opened(folder: Path) -> int:
+    return os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
 
 
 class _Place:
@@ -44,19 +75,13 @@ class _Place:
     def __init__(self, folder: Path) -> None:
         self._guard = threading.Lock()
         self._came = threading.Event()
-        self._waiting = self._left = False
-        self._descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        self._waiting, self._left = True, False
+        self._descriptor = _opened(folder)
 
-    def take(self, seconds_max: float) -> None:
-        try:
-            flock(self._descriptor, LOCK_EX | LOCK_NB)
-        except BlockingIOError:
-            # A lock that is waited for takes no time-out; waiting for a thread that waits for it does.
-            self._waiting = True
-            threading.Thread(target=self._wait, daemon=True, name="ledger-queue").start()
-            self._came.wait(seconds_max)
-        except OSError:  # this filesystem has no such locks
-            return
+    def wait(self, seconds_max: float) -> None:
+        # A lock that is waited for takes no time-out; waiting for a thread that waits for it does.
+        threading.Thread(target=self._wait, daemon=True, name="ledger-queue").start()
+        self._came.wait(seconds_max)
 
     def _wait(self) -> None:
         try:

@@ -248,9 +248,9 @@ class Database:
             pause_seconds = min(0.005, pause_seconds * 1.2)
 
     def abandon(self) -> None:
-        """Forget the connections to a file that is gone, without closing them.
+        """Forget the connections to a file that is gone, or to the parent's transaction, without closing them.
 
-        SQLite would clear away the -wal file of whatever lies at this path now.
+        SQLite would clear away the -wal file of whatever lies at this path now, or take it for the parent's close.
         """
         for kept in (self._held, self._readers):
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
@@ -264,7 +264,9 @@ class Database:
         """
         self._turn.acquire()
         self._quiet.acquire()
-        if self.path != MEMORY:
+        # A signal handler may fork while its own thread records: that transaction goes on in the parent.
+        recording = self._held is not None and self._held.in_transaction
+        if self.path != MEMORY and not recording:
             self._quiet.wait_for(lambda: not self._reading, timeout=self._busy_seconds_max)
             self.let_go()
 
@@ -275,6 +277,8 @@ class Database:
     def after_fork_in_child(self) -> None:
         """Make new locks: threads that hold or await the old ones are not here. Memory is the child's own copy."""
         self._new_locks()
+        if self._held is not None and self.path != MEMORY:
+            self.abandon()
 
 
 class _Fork:

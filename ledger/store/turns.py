@@ -47,10 +47,10 @@ class Queue:
                 flock(self._descriptor, LOCK_UN)
 
     def _at_once(self) -> bool:
-        """Take the head where nobody waits for it, or where the filesystem has no such lock."""
-        if self._descriptor is None:
-            self._descriptor = _opened(self._folder)
+        """Take the head where nobody waits for it, or where there is no such lock to be had."""
         try:
+            if self._descriptor is None:
+                self._descriptor = _opened(self._folder)
             flock(self._descriptor, LOCK_EX | LOCK_NB)
         except BlockingIOError:
             return False

@@ -27,7 +27,9 @@ def fold(events: Iterable[Event | Recorded]) -> Run | None:
 
     None where none of them can be understood. `wandb_run_id` is what the run claims.
     """
-    life = fold_facts(Fact.of(event, redacting=False) for event in events)
+    life = fold_facts(
+        event.fact() if isinstance(event, Recorded) else Fact.of(event, redacting=False) for event in events
+    )
     return None if life is None else life.run()
 
 

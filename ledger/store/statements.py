@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from sqlite3 import Connection, Cursor
 from typing import Any
 
@@ -62,7 +62,7 @@ def inserting(table: sa.Table) -> Statement:
     return compiled(sa.insert(table).values(bound(table, names)))
 
 
-@cache
+@lru_cache(maxsize=1024)
 def updating(table: sa.Table, names: tuple[str, ...]) -> Statement:
     """Return the update of the named columns in the row of one run, given as `the_run`."""
     key = sa.bindparam("the_run", type_=sa.Text())

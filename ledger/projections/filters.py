@@ -102,7 +102,10 @@ def parse_filters(filters: Mapping[str, object] | None, now: datetime) -> list[C
         raise InvalidValue("filters", filters, "a mapping of filter names to values is wanted")
     if len(filters) > FILTERS_MAX:
         raise InvalidValue("filters", f"{len(filters)} filters", f"at most {FILTERS_MAX} at once are wanted")
-    return [_condition(name, value, now) for name, value in filters.items()]
+    conditions = [_condition(name, value, now) for name, value in filters.items()]
+    if (values := sum(len(condition.values) for condition in conditions)) > VALUES_MAX:
+        raise InvalidValue("filters", f"{values} values", f"at most {VALUES_MAX} at once are wanted")
+    return conditions
 
 
 def _condition(name: object, value: object, now: datetime) -> Condition:
@@ -123,7 +126,7 @@ def _condition(name: object, value: object, now: datetime) -> Condition:
     if '"' in path or "\\" in path or not path.isprintable() or (contains and prefix):
         raise UnknownFilter(name, [], " A path is made of keys and dots, without quotes and backslashes.")
     parse = _JSON_PARSERS.get(operator, _json_value)
-    values, several = _values(name, value, operator, partial(parse, name))
+    values, several = _values(value, operator, partial(parse, name))
     return Condition(JSON_ROOTS[root], operator, values, several, tuple(path.split(".")))
 
 
@@ -145,7 +148,7 @@ def _column_condition(column: Declared, filter: Filter, value: object, now: date
         parse = partial(_moment, name, now)
     else:
         parse = partial(_PARSERS[column.kind], name)
-    values, several = _values(name, value, operator, parse)
+    values, several = _values(value, operator, parse)
     if filter.times != 1:
         values = tuple(_in_64_bits(number * filter.times) for number in values if not isinstance(number, str))
     return Condition(column.name, operator, values, several)
@@ -154,16 +157,12 @@ def _column_condition(column: Declared, filter: Filter, value: object, now: date
 def _tags_condition(name: str, value: object) -> Condition:
     if name == "has_tags":
         return Condition("tags", "has", (parse_boolean(name, value),))
-    values, _ = _values(name, value, "is", partial(_text, name))
+    values, _ = _values(value, "is", partial(_text, name))
     return Condition("tags", "is" if TAGS[name] == "is" else "is_not", values, several=True)
 
 
-def _values(
-    name: str, value: object, operator: Operator, parse: Callable[[object], Value]
-) -> tuple[tuple[Value, ...], bool]:
+def _values(value: object, operator: Operator, parse: Callable[[object], Value]) -> tuple[tuple[Value, ...], bool]:
     if operator in ("is", "is_not") and isinstance(value, list | tuple | set | frozenset):
-        if len(value) > VALUES_MAX:
-            raise InvalidValue(name, f"{len(value)} values", f"at most {VALUES_MAX} at once are wanted")
         return tuple(parse(item) for item in value), True
     return (parse(value),), False
 
@@ -226,7 +225,10 @@ def _number(name: str, value: object) -> int | float:
 def _in_64_bits(number: float) -> int | float:
     """A number that a driver takes: a larger integer compares as well as a float."""
     if isinstance(number, int) and not -(2**63) <= number < 2**63:
-        return math.copysign(2.0**64, number)
+        try:
+            return float(number)
+        except OverflowError:
+            return math.inf if number > 0 else -math.inf
     return number
 
 

@@ -100,16 +100,19 @@ class Database:
             return
         with translating(self.place):
             self._open_existing()
-            with self._quiet:
-                self._reading += 1
-            pooled = self._readers.raw_connection()
-            try:
+            with self._counted(), closing(self._readers.raw_connection()) as pooled:
                 yield cast("sqlite3.Connection", pooled.driver_connection)
-            finally:
-                pooled.close()
-                with self._quiet:
-                    self._reading -= 1
-                    self._quiet.notify_all()
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._quiet:
+            self._reading += 1
+        try:
+            yield
+        finally:
+            with self._quiet:
+                self._reading -= 1
+                self._quiet.notify_all()
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ class Queue:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._descriptor: int | None = None
+        self._closing: weakref.finalize[[int], Queue] | None = None  # also closes it for a ledger that is just dropped
 
     @contextmanager
     def head(self, seconds_max: float) -> Iterator[None]:
@@ -35,10 +37,10 @@ class Queue:
 
         After *seconds_max* it goes on without: whoever is at the head may have been stopped there.
         """
-        place = None if sys.platform == "win32" or self._at_once() else _Place(self._folder)
-        if place is not None:
-            place.wait(seconds_max)
+        place = None if self._at_once() else _Place(self._folder)
         try:
+            if place is not None:
+                place.wait(seconds_max)
             yield
         finally:
             if place is not None:
@@ -47,22 +49,25 @@ class Queue:
                 flock(self._descriptor, LOCK_UN)
 
     def _at_once(self) -> bool:
-        """Take the head where nobody waits for it, or where there is no such lock to be had."""
+        """Take the head where nobody has it; where there is no such lock to be had, there is no queue."""
+        if sys.platform == "win32":
+            return True
         try:
             if self._descriptor is None:
                 self._descriptor = _opened(self._folder)
+                self._closing = weakref.finalize(self, os.close, self._descriptor)
             flock(self._descriptor, LOCK_EX | LOCK_NB)
         except BlockingIOError:
             return False
         except OSError:
-            return True
+            self.close()
         return True
 
     def close(self) -> None:
         """Close it, before a fork above all: a child's copy of the descriptor would hold the lock too."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        if self._closing is not None:
+            self._closing()
+            self._descriptor = self._closing = None
 
 
 def _opened(folder: Path) -> int:
@@ -70,17 +75,22 @@ def _opened(folder: Path) -> int:
 
 
 class _Place:
-    """One wait in the queue, on a descriptor of its own, whose closing gives the place on."""
+    """One wait in the queue, on a descriptor of its own."""
 
     def __init__(self, folder: Path) -> None:
         self._guard = threading.Lock()
         self._came = threading.Event()
-        self._waiting, self._left = True, False
+        self._waiting = self._left = False
         self._descriptor = _opened(folder)
 
     def wait(self, seconds_max: float) -> None:
         # A lock that is waited for takes no time-out; waiting for a thread that waits for it does.
-        threading.Thread(target=self._wait, daemon=True, name="ledger-queue").start()
+        self._waiting = True
+        try:
+            threading.Thread(target=self._wait, daemon=True, name="ledger-queue").start()
+        except RuntimeError:  # no more threads are to be had: go on without the queue
+            self._waiting = False
+            return
         self._came.wait(seconds_max)
 
     def _wait(self) -> None:
@@ -90,11 +100,15 @@ class _Place:
             with self._guard:
                 self._waiting = False
                 if self._left:
-                    os.close(self._descriptor)
+                    self._give_on()
             self._came.set()
 
     def leave(self) -> None:
         with self._guard:
             self._left = True
-            if not self._waiting:  # else the thread closes it, when its turn has come for nobody
-                os.close(self._descriptor)
+            if not self._waiting:  # else the thread gives it on, when its turn has come for nobody
+                self._give_on()
+
+    def _give_on(self) -> None:
+        flock(self._descriptor, LOCK_UN)  # a child that was forked meanwhile has a copy that closing would not unlock
+        os.close(self._descriptor)

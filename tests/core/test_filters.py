@@ -85,8 +85,8 @@ MEANT: dict[str, tuple[str, object, Condition]] = {
         [1, "b"],
         Condition("config_json", "is_not", (1, "b"), several=True, keys=("a",)),
     ),
-    "beyond 64 bits": ("max_batch_size", 2**70, Condition("batch_size", "max", (2.0**64,))),
-    "hours beyond 64 bits": ("min_duration_hours", 2**62, Condition("duration_seconds", "min", (2.0**64,))),
+    "beyond 64 bits": ("max_batch_size", 2**70, Condition("batch_size", "max", (2.0**70,))),
+    "hours beyond 64 bits": ("min_duration_hours", 2**62, Condition("duration_seconds", "min", (float(2**62 * 3600),))),
     "boolean in JSON": ("config.bf16", True, Condition("config_json", "is", (True,), keys=("bf16",))),
     "endless": ("max_learning_rate", "inf", Condition("learning_rate", "max", (float("inf"),))),
 }

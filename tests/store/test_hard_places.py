@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -145,6 +147,24 @@ def test_a_full_disk_loses_nothing(path: Path) -> None:
     with Ledger(path) as book:
         assert {event.event_id for event in book.events()} == set(out.split())
         assert book.verify()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no queue")
+def test_who_is_stuck_at_the_head_of_the_queue_stops_nobody(path: Path) -> None:
+    """Whoever has locked the folder, and does not go on, delays the others and no more."""
+    import fcntl
+
+    with Ledger(path, busy_seconds_max=0.2) as book, Ledger(path) as patient:
+        book.append(launched(0))
+        stuck = os.open(path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(stuck, fcntl.LOCK_EX)
+            positions = [book.append(heartbeat(number, step=number)).position for number in range(3)]
+        finally:
+            os.close(stuck)
+
+        assert positions == [2, 3, 4]
+        assert patient.append(heartbeat(9, step=9)).position == 5
 
 
 @pytest.mark.parametrize("place", ["file/runs.db", "folder", "file/deep/runs.db"])

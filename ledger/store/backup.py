@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,16 +37,19 @@ def backup(database: Database, destination: str | os.PathLike[str]) -> Path:
     unfinished = target.with_name(f".{target.name}.unfinished")
     with database.read() as connection, translating(str(target)):
         target.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.unlink(missing_ok=True)
-        copy = connect(str(unfinished))
-        try:
-            connection.backup(copy)
-            copy.execute("PRAGMA journal_mode = DELETE")  # one file, whatever is done with it next
-        finally:
-            copy.close()
-        _to_disk(unfinished)
+        _copy(connection, unfinished)
         unfinished.rename(target)
     return target
+
+
+def _copy(source: sqlite3.Connection, target: Path) -> None:
+    """Write all that *source* sees, also what is in its -wal, into one new file, and that to the disk."""
+    target.unlink(missing_ok=True)
+    with closing(connect(str(target))) as copy:
+        source.backup(copy)
+        copy.execute("PRAGMA journal_mode = DELETE")  # one file, whatever is done with it next
+    with target.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def restore(path: str, source: str | os.PathLike[str]) -> Restored:
@@ -64,8 +67,8 @@ def restore(path: str, source: str | os.PathLike[str]) -> Restored:
     with translating(path):
         current.parent.mkdir(parents=True, exist_ok=True)
         arriving = current.with_name(f".{current.name}.arriving")
-        shutil.copyfile(kept, arriving)  # whatever can fail fails before anything is moved
-        _to_disk(arriving)
+        with closing(connect(str(kept))) as source_connection:
+            _copy(source_connection, arriving)  # whatever can fail fails before anything is moved
         _take_alone(current)
         set_aside = _set_aside(current)
         arriving.rename(current)
@@ -84,21 +87,12 @@ def _set_aside(current: Path) -> list[str]:
     return moved
 
 
-def _to_disk(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
 def _check_source(source: Path) -> None:
     if not source.is_file():
         raise InvalidValue("SRC", str(source), "a backup that is there is wanted")
-    connection = connect(f"{source}")
-    try:
-        with translating(str(source)):
-            (verdict,) = connection.execute("PRAGMA quick_check").fetchone()
-            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-    finally:
-        connection.close()
+    with closing(connect(str(source))) as connection, translating(str(source)):
+        (verdict,) = connection.execute("PRAGMA quick_check").fetchone()
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
     if verdict != "ok" or "training_events" not in tables:
         raise NotALedger(f"{source} is no whole ledger ({verdict}); nothing was changed. Choose another backup.")
 

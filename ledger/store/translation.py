@@ -6,7 +6,15 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ledger.errors import AppendOnly, LedgerBusy, LedgerDamaged, LedgerError, LedgerUnreachable, NotALedger
+from ledger.errors import (
+    AppendOnly,
+    LedgerBusy,
+    LedgerClosed,
+    LedgerDamaged,
+    LedgerError,
+    LedgerUnreachable,
+    NotALedger,
+)
 
 __all__ = ["is_busy", "translating"]
 
@@ -45,6 +53,7 @@ def _unreachable(place: str, text: str) -> LedgerError:
 
 
 _TRANSLATIONS = (
+    ("closed database", lambda place, text: LedgerClosed()),  # by another thread, or a signal handler
     ("append-only", lambda place, text: AppendOnly()),
     ("locked", lambda place, text: LedgerBusy(place)),
     (

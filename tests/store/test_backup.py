@@ -240,3 +240,14 @@ def test_a_ledger_in_memory_has_backups_too(tmp_path: Path) -> None:
 
     with Ledger(made) as copy:
         assert copy.count_runs() == 1
+
+
+def test_a_restore_takes_what_lies_in_the_wal_of_its_source(path: Path, tmp_path: Path) -> None:
+    """A copy that somebody has open is restored as it reads, not as its main file alone stands."""
+    with Ledger(tmp_path / "kept.db") as kept:
+        for run in range(5):
+            kept.append(launched(0, run=f"r{run}"))
+        with Ledger(path) as book:
+            book.append(launched(0, run="old"))
+            book.restore_backup(tmp_path / "kept.db")
+            assert (book.count_runs(), book.verify().ok) == (5, True)

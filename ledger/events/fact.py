@@ -108,15 +108,30 @@ def _checked(recorded: Recorded) -> Fact:
     """The fact that was recorded elsewhere, if it is what its digest says and what an event can be."""
     try:
         fact = recorded.fact()
-        json.loads(fact.payload, parse_constant=_refuse_constant)
+        _refuse_other_types(recorded)
         record = {name: getattr(recorded, name) for name in Event.model_fields if name != "source"}
-        event = UnknownEvent(**record, source=json.loads(fact.source), payload=json.loads(fact.payload))
+        event = UnknownEvent(**record, source=_strict(fact.source), payload=_strict(fact.payload))
+        digest = fact.digest()
     except (ValueError, TypeError, AttributeError, RecursionError) as exc:
         raise InvalidFact(f"a recorded event that is not well formed: {exc}") from exc
-    if event.event_id != fact.event_id or fact.digest() != recorded.digest:
+    if event.event_id != fact.event_id or digest != recorded.digest:
         raise InvalidFact(f"event {fact.event_id} is not what its digest says; take it from its ledger again.")
     _refuse_malformed(event)
     return fact
+
+
+def _refuse_other_types(recorded: Recorded) -> None:
+    """True equals 1 and b"{}" reads like "{}", but a digest made of them is another."""
+    for name in ("event_id", "run_id", "type", "source", "payload"):
+        if type(getattr(recorded, name)) is not str:
+            raise TypeError(f"{name} is no text")
+    if type(recorded.schema_version) is not int:
+        raise TypeError("schema_version is no whole number")
+
+
+def _strict(text: str) -> dict[str, JsonValue]:
+    made: dict[str, JsonValue] = json.loads(text, parse_constant=_refuse_constant)
+    return made
 
 
 def _refuse_constant(name: str) -> JsonValue:

@@ -58,6 +58,7 @@ class Database:
         self._turn = threading.RLock()
         self._quiet = threading.Condition()
         self._reading = 0  # readers at work; a fork waits until there are none
+        self._forking = False  # and readers that come meanwhile wait for the fork
 
     def _forget(self) -> None:
         self._opened: tuple[int, int] | None = None  # device and inode of the file that is in use
@@ -106,6 +107,7 @@ class Database:
     @contextmanager
     def _counted(self) -> Iterator[None]:
         with self._quiet:
+            self._quiet.wait_for(lambda: not self._forking, timeout=self._busy_seconds_max)
             self._reading += 1
         try:
             yield
@@ -266,15 +268,32 @@ class Database:
         the last one, as far as SQLite can see, and removes the -wal file that the child writes to.
         """
         self._turn.acquire()
-        self._quiet.acquire()
+        try:
+            self._quiet.acquire()
+            try:
+                self._let_go_for_fork()
+            except BaseException:
+                self._end_of_fork()
+                raise
+        except BaseException:
+            self._turn.release()
+            raise
+
+    def _let_go_for_fork(self) -> None:
         # A signal handler may fork while its own thread records: that transaction goes on in the parent.
         recording = self._held is not None and self._held.in_transaction
         if self.path != MEMORY and not recording:
+            self._forking = True
             self._quiet.wait_for(lambda: not self._reading, timeout=self._busy_seconds_max)
             self.let_go()
 
-    def after_fork_in_parent(self) -> None:
+    def _end_of_fork(self) -> None:
+        self._forking = False
+        self._quiet.notify_all()
         self._quiet.release()
+
+    def after_fork_in_parent(self) -> None:
+        self._end_of_fork()
         self._turn.release()
 
     def after_fork_in_child(self) -> None:
@@ -288,24 +307,29 @@ class _Fork:
     """One fork at a time: what is to be let go of before it, and taken up again after it."""
 
     def __init__(self) -> None:
-        self._turn = threading.Lock()
-        self._databases: list[Database] = []
+        self._turn = threading.RLock()  # a signal handler may fork while its own thread prepares to
+        self._prepared: list[list[Database]] = []
 
     def before(self) -> None:
+        """Prepare every database. Python ignores what is raised here, an interrupt too, and forks all the same."""
         self._turn.acquire()
-        self._databases = list(_open)
-        for database in self._databases:
+        prepared: list[Database] = []
+        self._prepared.append(prepared)
+        for database in list(_open):
             database.before_fork()
+            prepared.append(database)
 
     def in_parent(self) -> None:
-        for database in self._databases:
-            database.after_fork_in_parent()
-        self._turn.release()
+        try:
+            for database in self._prepared.pop():
+                database.after_fork_in_parent()
+        finally:
+            self._turn.release()
 
     def in_child(self) -> None:
-        for database in self._databases:
+        for database in list(_open):
             database.after_fork_in_child()
-        self._turn = threading.Lock()
+        self._turn, self._prepared = threading.RLock(), []
 
 
 _fork = _Fork()

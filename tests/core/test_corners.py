@@ -58,6 +58,10 @@ def test_nothing_is_said_to_occur_on_the_last_day_of_the_calendar() -> None:
         {"payload": "[]"},
         {"source": "nobody"},
         {"run_id": ""},
+        {"schema_version": True},
+        {"payload": b"{}"},
+        {"source": '{"host":Infinity}'},
+        {"payload": '{"x":"\ud800"}'},
     ],
 )
 def test_a_recorded_event_has_to_be_what_its_digest_says(changes: dict[str, object]) -> None:

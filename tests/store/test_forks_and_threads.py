@@ -293,3 +293,67 @@ def test_other_threads_documented_calls_keep_the_order_of_each(path: Path) -> No
 
         assert os.path.exists(path)
         assert book.get_stats()["completed"] == 8
+
+
+def test_a_fork_does_not_wait_for_readers_that_come_later(path: Path) -> None:
+    """Threads that read without a pause hold up no fork: those that come meanwhile wait for it."""
+    in_a_process(
+        """
+        book = Ledger(sys.argv[1])
+        book.append(Started(run_id="r"))
+        done = []
+        def read():
+            while not done:
+                book.query_runs()
+        threads = [threading.Thread(target=read, daemon=True) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for _ in range(5):
+            start = time.monotonic()
+            child = os.fork()
+            if child == 0:
+                os._exit(0)
+            assert time.monotonic() - start < 5, "the fork waited"
+            os.waitpid(child, 0)
+        done.append(True)
+        for thread in threads:
+            thread.join()
+        book.close()
+        """,
+        path,
+    )
+
+
+def test_an_interrupted_fork_does_not_stop_the_next(path: Path) -> None:
+    """Ctrl-C while a fork waits for a reader is ignored by Python there; locks are given back all the same."""
+    said = in_a_process(
+        """
+        book = Ledger(sys.argv[1])
+        book.append(Started(run_id="r"))
+        reading = threading.Event()
+        def read():
+            with book._database.read():
+                reading.set()
+                time.sleep(1)
+        thread = threading.Thread(target=read)
+        thread.start()
+        reading.wait()
+        sys.unraisablehook = lambda found: print(found.exc_type.__name__)
+        def interrupted(*_):
+            raise KeyboardInterrupt
+        signal.signal(signal.SIGALRM, interrupted)
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        for number in range(3):
+            child = os.fork()
+            if child == 0:
+                os._exit(0)
+            os.waitpid(child, 0)
+            thread.join()
+            book.append(Heartbeat(run_id="r", step=number))
+        assert book.verify().ok
+        book.close()
+        """,
+        path,
+        timeout=60,
+    )
+    assert said.split() == ["KeyboardInterrupt"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from ledger.cli.output import say, say_document
@@ -26,12 +26,21 @@ def name_and_value(word: str) -> tuple[str, str]:
     return name, value
 
 
+def _once_each(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    made: dict[str, str] = {}
+    for name, value in pairs:
+        if name in made:
+            raise AskedWrongly(f"{name} is given twice. Say one of the two.")
+        made[name] = value
+    return made
+
+
 def annotate(said: Namespace) -> int:
     """Add a note, tags or metadata to a run: --note 'looks odd' --tag odd --set gpu_hours=12.5.
 
     With --json: {"recorded": "annotated", "run": the row as it is now}.
     """
-    metadata = dict(said.metadata)
+    metadata = _once_each(said.metadata)
     if said.note is None and not said.tags and not metadata:
         raise AskedWrongly("annotate needs --note, --tag or --set. See: ledger annotate --help")
     for name in ("note", "tags", "at", "run_id"):
@@ -59,7 +68,7 @@ def amend(said: Namespace) -> int:
     ledger amend RUN --reason 'wrong machine' host=ec2 learning_rate=1e-4 --clear instance_id
     With --json: {"recorded": "amended", "run": the row as it is now}.
     """
-    columns: dict[str, str | None] = dict(map(name_and_value, said.columns))
+    columns: dict[str, str | None] = {**_once_each(map(name_and_value, said.columns))}
     for name in said.clear:
         if name in columns:
             raise AskedWrongly(f"{name} is both set and cleared. Say one of the two.")

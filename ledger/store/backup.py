@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,9 +70,9 @@ def restore(path: str, source: str | os.PathLike[str]) -> Restored:
         arriving = current.with_name(f".{current.name}.arriving")
         with closing(connect(str(kept))) as source_connection:
             _copy(source_connection, arriving)  # whatever can fail fails before anything is moved
-        _take_alone(current)
-        set_aside = _set_aside(current)
-        arriving.rename(current)
+        with _taken_alone(current):
+            set_aside = _set_aside(current)
+            arriving.rename(current)
     return Restored(tuple(set_aside), *newer)
 
 
@@ -113,17 +114,19 @@ def _newer_than(current: Path, source: Path) -> tuple[int | None, tuple[str, ...
     return sum(count for _, count in rows), tuple(run_id for run_id, _ in rows)
 
 
-def _take_alone(current: Path) -> None:
-    """Fold the WAL into the file, which only the one process that has it open can do."""
+@contextmanager
+def _taken_alone(current: Path) -> Iterator[None]:
+    """Fold the WAL into the file, which only the one process that has it open can do, and let nobody write inside."""
     if not current.exists():
+        yield
         return
-    connection = connect(str(current), timeout_seconds=2)
-    try:
-        connection.execute("PRAGMA journal_mode = DELETE")
-    except sqlite3.OperationalError as exc:
-        if "locked" in str(exc):
-            raise LedgerBusy(str(current), 2) from exc
-    except sqlite3.DatabaseError:
-        pass  # damaged: that is why a backup is put back; its files are set aside as they are
-    finally:
-        connection.close()
+    with closing(connect(str(current), timeout_seconds=2)) as connection:
+        try:
+            connection.execute("PRAGMA journal_mode = DELETE")
+            connection.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError as exc:
+            if "locked" in str(exc):
+                raise LedgerBusy(str(current), 2) from exc
+        except sqlite3.DatabaseError:
+            pass  # damaged: that is why a backup is put back; its files are set aside as they are
+        yield

@@ -79,18 +79,21 @@ class Database:
 
         Creates the file, and its folders, where there is none.
         """
-        with self._turn, translating(self.place):
-            connection = self._writer()
-            if connection.in_transaction:
-                raise LedgerBusy(self.place, by="this very thread, which is in the middle of recording")
-            try:
-                self._begin(connection)
+        deadline = time.monotonic() + self._busy_seconds_max
+        if not self._turn.acquire(timeout=self._busy_seconds_max):
+            raise LedgerBusy(self.place, self._busy_seconds_max, by="another thread of this process")
+        connection = None
+        try:
+            with translating(self.place):
+                connection = self._begun(deadline)
                 yield connection
                 self._insist(connection, "COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
+        except BaseException:
+            if connection is not None and connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        finally:
+            self._turn.release()
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -228,16 +231,32 @@ class Database:
             # Only BEGIN can meet another writer, and `_insist` waits for that, and fairly.
             connection.execute("PRAGMA busy_timeout = 0")
 
-    def _begin(self, connection: sqlite3.Connection) -> None:
+    def _begun(self, deadline: float) -> sqlite3.Connection:
+        """Return the writer's connection with the write lock on the file that is the ledger now."""
+        while True:
+            connection = self._writer()
+            if connection.in_transaction:
+                raise LedgerBusy(self.place, by="this very thread, which is in the middle of recording")
+            try:
+                self._begin(connection, deadline)
+                if not self._was_replaced():
+                    return connection
+                connection.execute("ROLLBACK")  # a backup was put in its place while we waited
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    def _begin(self, connection: sqlite3.Connection, deadline: float) -> None:
         if self.path == MEMORY:
             connection.execute("BEGIN IMMEDIATE")
             return
-        with self._queue.head(self._busy_seconds_max):
-            self._insist(connection, "BEGIN IMMEDIATE")
+        with self._queue.head(max(0.0, deadline - time.monotonic())):
+            self._insist(connection, "BEGIN IMMEDIATE", deadline)
 
-    def _insist(self, connection: sqlite3.Connection, sql: str) -> None:
+    def _insist(self, connection: sqlite3.Connection, sql: str, deadline: float | None = None) -> None:
         """Run *sql* as soon as no other process is in the way."""
-        deadline = time.monotonic() + self._busy_seconds_max
+        deadline = deadline or time.monotonic() + self._busy_seconds_max
         pause_seconds = 0.0002
         while True:
             try:

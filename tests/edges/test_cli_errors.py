@@ -56,6 +56,8 @@ def shell(*words: str, **environment: str) -> subprocess.Popen[str]:
         (["show", "\udcff"], 2, "is not UTF-8"),
         (["timeline", "--chain", "NOPE"], 2, "chain_of_custody_id 'NOPE'"),
         (["events", "--types", "launch"], 2, "Did you mean 'launched'"),
+        (["amend", "r1", "--reason", "r", "host=a", "host=b"], 2, "given twice"),
+        (["annotate", "r1", "--set", "k=1", "--set", "k=2"], 2, "given twice"),
         (["amend", "r1", "host=x"], 2, "--reason"),
         (["void", "r9", "--reason", "bogus"], 2, "no run 'r9'"),
         (["restore-backup", "/nowhere/x.db"], 2, "/nowhere/x.db"),

@@ -5,15 +5,18 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ledger import Ledger
+from ledger.errors import LedgerBusy
 from ledger.events import Heartbeat
 from ledger.store import turns
 from ledger.store.turns import Queue
@@ -122,3 +125,46 @@ def test_a_ledger_that_is_dropped_leaves_nothing_open(path: Path) -> None:
     for step in range(20):
         Ledger(path).append(Heartbeat(run_id="r", step=step))
     assert count() <= before + 2
+
+
+def test_all_waits_of_a_writer_together_are_bounded(path: Path) -> None:
+    """Threads of one process, the queue and SQLite's lock: a writer raises LedgerBusy after its one time."""
+    with Ledger(path) as book, closing(sqlite3.connect(path, isolation_level=None)) as other:
+        book.init_db()
+        other.execute("BEGIN IMMEDIATE")
+        impatient = Ledger(path, busy_seconds_max=0.5)
+        waits: list[float] = []
+
+        def work() -> None:
+            start = time.monotonic()
+            with pytest.raises(LedgerBusy):
+                impatient.append(Heartbeat(run_id="r"))
+            waits.append(time.monotonic() - start)
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        other.execute("ROLLBACK")
+        impatient.close()
+        assert max(waits) < 1.5
+        assert book.count_runs() == 0
+
+
+def test_a_writer_that_waited_while_a_backup_was_put_back_writes_to_what_is_there_now(path: Path) -> None:
+    """What was acknowledged lies in the ledger, not in the file that was set aside under the writer."""
+    with Ledger(path) as book:
+        book.append(Heartbeat(run_id="old"))
+        kept = book.backup(path.with_name("kept.db"))
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            writer = threading.Thread(target=lambda: book.append(Heartbeat(run_id="new")))
+            writer.start()
+            time.sleep(0.3)
+            path.rename(path.with_name("aside.db"))
+            kept.rename(path)
+            other.execute("ROLLBACK")
+            writer.join()
+        assert sorted(run["run_id"] for run in book.query_runs()) == ["new", "old"]
+        assert book.verify().ok

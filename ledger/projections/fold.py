@@ -250,7 +250,9 @@ def _imported(life: Life, _: Fact, payload: Payload) -> None:
             life.imported.setdefault(name, fitting(COLUMNS[name], value))
         elif name == "final_metrics_json" and life.row[name] is None and name not in life.amended:
             _write_metrics(life, value)
-        elif life.row[name] in (None, "{}") and name not in life.amended:
+        elif (
+            life.row[name] is None or (name == "config_json" and life.row[name] == "{}")
+        ) and name not in life.amended:
             life.write(name, value)
     life.read_hyperparameters(_loaded(life.row["config_json"]))
     if rest:

@@ -34,6 +34,7 @@ __all__ = ["MEMORY", "SQLITE_FIXED", "Database", "connect"]
 
 MEMORY = ":memory:"
 SQLITE_FIXED = (3, 51, 3)  # the first release without the WAL-reset bug
+QUEUE_SECONDS_MAX = 5.0  # who has not come to the head by then asks without: it may be a stranger's lock
 CHECKPOINT_EVERY = 128  # positions; about a thousand pages of WAL, as SQLite's own default has it
 
 _log = logging.getLogger("ledger")
@@ -251,7 +252,7 @@ class Database:
         if self.path == MEMORY:
             connection.execute("BEGIN IMMEDIATE")
             return
-        with self._queue.head(max(0.0, deadline - time.monotonic())):
+        with self._queue.head(max(0.0, min(QUEUE_SECONDS_MAX, deadline - time.monotonic()))):
             self._insist(connection, "BEGIN IMMEDIATE", deadline)
 
     def _insist(self, connection: sqlite3.Connection, sql: str, deadline: float | None = None) -> None:

@@ -62,7 +62,7 @@ def migrate(connection: sqlite3.Connection, path: str, insist: Insist) -> None:
     insist(connection, "BEGIN IMMEDIATE")
     try:
         steps = pending(connection, path)
-        if any(step.rewrites for step in steps) and _applied(connection) is not None:
+        if any(step.rewrites for step in steps) and _applied(connection, _table_names(connection)) is not None:
             _keep_copy(path, steps[0].name)
         for step in steps:
             step.apply(connection)
@@ -79,9 +79,11 @@ def migrate(connection: sqlite3.Connection, path: str, insist: Insist) -> None:
 
 def pending(connection: sqlite3.Connection, path: str) -> list[Step]:
     """Return the steps that this database has not seen; refuse what is no ledger, or a newer one."""
-    applied = _applied(connection)
+    # Read once: another process may create everything between two looks.
+    names = _table_names(connection)
+    applied = _applied(connection, names)
     if applied is None:
-        _refuse_strangers(connection, path)
+        _refuse_strangers(names, path)
         return list(STEPS)
     unknown = applied - {step.name for step in STEPS}
     if unknown:
@@ -89,8 +91,8 @@ def pending(connection: sqlite3.Connection, path: str) -> list[Step]:
     return [step for step in STEPS if step.name not in applied]
 
 
-def _applied(connection: sqlite3.Connection) -> set[str] | None:
-    if "ledger_migrations" not in _table_names(connection):
+def _applied(connection: sqlite3.Connection, names: set[str]) -> set[str] | None:
+    if "ledger_migrations" not in names:
         return None
     return {name for (name,) in connection.execute("SELECT name FROM ledger_migrations")}
 
@@ -99,8 +101,7 @@ def _table_names(connection: sqlite3.Connection) -> set[str]:
     return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
 
-def _refuse_strangers(connection: sqlite3.Connection, path: str) -> None:
-    names = _table_names(connection)
+def _refuse_strangers(names: set[str], path: str) -> None:
     if "training_runs" in names:
         raise NotALedger(
             f"{path} was made by the earlier API and has no events; it was left as it is. "

@@ -213,3 +213,20 @@ def test_an_empty_file_becomes_a_ledger(path: Path) -> None:
             book.get_stats()
         book.append(launched(0))
         assert book.count_runs() == 1
+
+
+def test_a_ledger_that_is_created_between_two_looks_is_no_stranger(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a file is a ledger is decided by one look at its tables: another process may be creating them."""
+    looked = migrations._table_names
+
+    def look_and_let_another_create(connection: sqlite3.Connection) -> set[str]:
+        names = looked(connection)
+        monkeypatch.setattr(migrations, "_table_names", looked)
+        with Ledger(path) as other:
+            other.init_db()
+        return names
+
+    monkeypatch.setattr(migrations, "_table_names", look_and_let_another_create)
+    with Ledger(path) as book:
+        book.init_db()
+        assert book.verify().ok

@@ -6,6 +6,28 @@ CREATE TABLE ledger_migrations (
     PRIMARY KEY (name)
 ) STRICT;
 
+CREATE TABLE ledger_parked (
+    name TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    error TEXT NOT NULL,
+    parked_at TEXT NOT NULL,
+    PRIMARY KEY (name, position)
+) STRICT;
+
+CREATE TABLE ledger_state (
+    name TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (name)
+) STRICT;
+
+CREATE TABLE ledger_subscriptions (
+    name TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    failures INTEGER NOT NULL,
+    updated_at TEXT NOT NULL,
+    PRIMARY KEY (name)
+) STRICT;
+
 CREATE TABLE training_claims (
     run_id TEXT NOT NULL,
     wandb_run_id TEXT NOT NULL,
@@ -16,6 +38,20 @@ CREATE TABLE training_claims (
 ) STRICT;
 
 CREATE INDEX ix_training_claims_wandb_run_id ON training_claims (wandb_run_id);
+
+CREATE TABLE training_conflicts (
+    event_id TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    run_id TEXT NOT NULL,
+    type TEXT NOT NULL,
+    schema_version INTEGER NOT NULL,
+    occurred_at TEXT NOT NULL,
+    source TEXT NOT NULL,
+    payload TEXT NOT NULL,
+    refused_at TEXT NOT NULL,  -- When this ledger refused it.
+    came_from TEXT NOT NULL,  -- The ledger, export or spool that had it.
+    PRIMARY KEY (event_id, digest)
+) STRICT;
 
 CREATE TABLE training_events (
     position INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
@@ -33,6 +69,8 @@ CREATE TABLE training_events (
     CONSTRAINT training_events_version UNIQUE (run_id, version),
     UNIQUE (event_id)
 ) STRICT;
+
+CREATE INDEX training_events_wandb_run_id ON training_events (CASE WHEN json_valid(payload) THEN coalesce(json_extract(payload, '$.wandb_run_id'), json_extract(payload, '$.columns.wandb_run_id')) END) WHERE type IN ('wandb_attached', 'amended');
 
 CREATE TABLE training_heads (
     run_id TEXT NOT NULL,

@@ -9,7 +9,7 @@ from ledger.upkeep import Upkeep
 __all__ = ["Ledger"]
 
 
-class Ledger(Recording, Asking, Upkeep):
+class Ledger(Recording, Upkeep, Asking):
     """One ledger of training runs: `Ledger("runs.db")`, or `Ledger()` for the one that the environment names.
 
     Nothing is opened before it is used. It may be shared by threads and be carried over a fork; as a

@@ -1,15 +1,23 @@
-"""A ledger's place, opened on first use: what recording, asking and upkeep share."""
+"""A ledger's place, opened on first use: what recording, asking and upkeep share.
+
+What lies in the store is imported when a database is opened, so that a process which records
+without one loads no SQLAlchemy.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+from functools import cached_property
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from ledger.errors import LedgerUnreachable, NotConfigured
 from ledger.settings import OFF, Settings, shown
-from ledger.store.sqlite import MEMORY, Database
+
+if TYPE_CHECKING:
+    from ledger.store.answers import Answers
+    from ledger.store.sqlite import Database
 
 __all__ = ["Handle"]
 
@@ -50,6 +58,8 @@ class Handle:
                 f"{shown(settings.url)}: this version keeps ledgers in SQLite files only. "
                 "Give a path, or set TRAINING_DB_PATH and unset TRAINING_DB_URL and the TRAINING_DB_HOST group."
             )
+        from ledger.store.sqlite import MEMORY, Database
+
         path = settings.url.removeprefix("sqlite://").removeprefix("/") or MEMORY
         return Database(path, synchronous=settings.synchronous, busy_seconds_max=self._busy_seconds_max)
 
@@ -68,3 +78,10 @@ class Handle:
                 "TRAINING_DB_URL=off: nothing is recorded, so nothing can be asked. Set it to a ledger."
             )
         return self._opened
+
+    @cached_property
+    def _answers(self) -> Answers:
+        """What this ledger answers, whatever was asked before."""
+        from ledger.store.answers import Answers
+
+        return Answers(self._database)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
+from typing import Literal
 
 from pydantic import JsonValue
 
@@ -23,16 +24,18 @@ from ledger.events import (
     Started,
     WandbAttached,
 )
-from ledger.events.plain import json_text, plain, plain_mapping
+from ledger.events.plain import plain, plain_mapping
 from ledger.events.times import parse_moment, text_of
 from ledger.projections.columns import Declared, Kind
 from ledger.projections.filters import parse_whole_number
 from ledger.projections.fits import fitting
 from ledger.projections.run import COLUMNS, HYPERPARAMETERS, STATUSES
 
-__all__ = ["amended", "annotated", "crash_data", "differing", "launch", "status_change"]
+__all__ = ["About", "When", "amended", "annotated", "crash_data", "launch", "status_change"]
 
 When = datetime | date | str
+# What a documented function speaks of, which decides what is checked: a launch, a run that is known, its crash.
+About = Literal["launch", "known run", "crash"]
 Said = Mapping[str, object]
 
 _ENDS: dict[str, Callable[..., Event]] = {"completed": Completed, "failed": Failed, "crashed": Crashed}
@@ -214,18 +217,3 @@ def refuse_unknown(unknown: Mapping[str, object], known: Iterable[str]) -> None:
     """Raise UnknownKeyword for the first keyword that a documented function does not have."""
     for name in unknown:
         raise UnknownKeyword(name, known)
-
-
-def differing(said: Mapping[str, JsonValue], before: Mapping[str, JsonValue]) -> list[str]:
-    """Return the names in which two launches differ, down into their configs; at most eight."""
-    found: list[str] = []
-    for name in sorted({*said, *before} - {"redacted"}):
-        found += _differing(name, said.get(name), before.get(name))
-    return found[:8]
-
-
-def _differing(name: str, one: JsonValue, other: JsonValue) -> list[str]:
-    if isinstance(one, dict) and isinstance(other, dict):
-        prefix = "" if name == "hyperparameters" else f"{name}."
-        return [d for key in sorted({*one, *other}) for d in _differing(f"{prefix}{key}", one.get(key), other.get(key))]
-    return [] if json_text(one) == json_text(other) else [name]

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from datetime import timedelta
+from collections.abc import Iterable, Sequence
 from typing import overload
 
-from pydantic import JsonValue
-
 from ledger import origin, porch
-from ledger.errors import InvalidFact, RunAlreadyExists, RunNotFound, WandbRunTaken, shortened
+from ledger.errors import InvalidFact, shortened
 from ledger.events import BlogAttached, ConversationAttached, Event, Fact, Recorded, Unvoided, Voided
-from ledger.events.times import parse_moment, text_of
+from ledger.events.times import parse_moment
 from ledger.handle import Handle
-from ledger.porch import When
-from ledger.projections.claims import Claim, settle
-from ledger.projections.lifecycle import ENDED
+from ledger.porch import About, When
 from ledger.projections.run import HYPERPARAMETERS
-from ledger.store import log, reading
-from ledger.store.projector import Projector, Tracked, claims_to
-from ledger.store.statements import Connection
 
 __all__ = ["Recording"]
 
-# Looks at the run, inside the transaction, and returns which of the events are still to be said.
-Check = Callable[[Connection, Tracked, list[Fact]], list[Fact]]
-
-_MICROSECOND = timedelta(microseconds=1)
+_ID_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+_ID_LENGTH = 6
 
 
 class Recording(Handle):
@@ -48,10 +38,9 @@ class Recording(Handle):
         facts = self._facts([events] if isinstance(events, Event | Recorded) else events)
         if self._off:
             return _unrecorded(facts[0]) if single else [_unrecorded(fact) for fact in facts]
-        with self._database.write() as connection:
-            accepted = log.append(connection, facts, expected_version=expected_version)
-        self._database.checkpoint_after(accepted.new)
-        answers = [reading.recorded(row) for row in accepted.rows]
+        from ledger.store import documented
+
+        answers = documented.append(self._database, facts, expected_version)
         return answers[0] if single else answers
 
     def insert_run(
@@ -82,7 +71,7 @@ class Recording(Handle):
         unknown = {name: value for name, value in hyperparameters.items() if name not in HYPERPARAMETERS}
         porch.refuse_unknown(unknown, [*_LAUNCH_KEYWORDS, "at", *HYPERPARAMETERS])
         events = porch.launch(run_id, config_dict, {**said, **hyperparameters}, at)
-        self._record(events, at, _launch_check)
+        self._record(events, at, "launch")
 
     def update_run_status(
         self,
@@ -111,12 +100,12 @@ class Recording(Handle):
         """
         said = {name: value for name, value in locals().items() if name in _STATUS_KEYWORDS}
         porch.refuse_unknown(unknown, [*_STATUS_KEYWORDS, "at"])
-        self._record(porch.status_change(run_id, status, said, at), at, _known_run_check)
+        self._record(porch.status_change(run_id, status, said, at), at, "known run")
 
     def attach_conversation(self, run_id: str, conversation_s3_key: str, *, at: When | None = None) -> None:
         """Record where the conversation that led to the run was exported to."""
         event = ConversationAttached(run_id=run_id, conversation_s3_key=conversation_s3_key, **porch.when(at))
-        self._record([event], at, _known_run_check)
+        self._record([event], at, "known run")
 
     def attach_crash_data(
         self,
@@ -133,12 +122,12 @@ class Recording(Handle):
             "crash_report_s3_key": crash_report_s3_key,
             "crash_analysis_s3_key": crash_analysis_s3_key,
         }
-        self._record(porch.crash_data(run_id, keys, at), at, _crash_check)
+        self._record(porch.crash_data(run_id, keys, at), at, "crash")
 
     def attach_blog_post(self, run_id: str, blog_url: str, *, at: When | None = None) -> None:
         """Record where the run was written up. Attaching again keeps both facts; the row shows the later."""
         event = BlogAttached(run_id=run_id, blog_post_url=blog_url, **porch.when(at))
-        self._record([event], at, _known_run_check)
+        self._record([event], at, "known run")
 
     def annotate(
         self,
@@ -151,19 +140,19 @@ class Recording(Handle):
         **metadata: object,
     ) -> None:
         """Record a remark: the latest note shows, tags gather, metadata is merged key by key."""
-        self._record([porch.annotated(run_id, note, tags, metadata, at)], at, _known_run_check)
+        self._record([porch.annotated(run_id, note, tags, metadata, at)], at, "known run")
 
     def amend(self, /, run_id: str, *, reason: str, at: When | None = None, **columns: object) -> None:
         """Correct columns, with a reason; None clears one. History keeps what was said before."""
-        self._record([porch.amended(run_id, reason, columns, at)], at, _known_run_check)
+        self._record([porch.amended(run_id, reason, columns, at)], at, "known run")
 
     def void(self, run_id: str, *, reason: str, at: When | None = None) -> None:
         """Take a bogus run out of tables and counts; nothing is deleted, and get_run still finds it."""
-        self._record([Voided(run_id=run_id, reason=reason, **porch.when(at))], at, _known_run_check)
+        self._record([Voided(run_id=run_id, reason=reason, **porch.when(at))], at, "known run")
 
     def unvoid(self, run_id: str, *, reason: str, at: When | None = None) -> None:
         """Take back a void."""
-        self._record([Unvoided(run_id=run_id, reason=reason, **porch.when(at))], at, _known_run_check)
+        self._record([Unvoided(run_id=run_id, reason=reason, **porch.when(at))], at, "known run")
 
     def _facts(self, events: Iterable[Event | Recorded]) -> list[Fact]:
         if not isinstance(events, Iterable):
@@ -174,22 +163,21 @@ class Recording(Handle):
                 raise InvalidFact(f"an event of ledger.events is wanted, not {shortened(event)}.")
         return [Fact.of(event, redacting=self._settings.redact) for event in listed]
 
-    def _record(self, events: Sequence[Event], at: When | None, check: Check) -> None:
-        """Append what a documented function says, after what the ledger knows of the run, if *check* allows it."""
+    def _record(self, events: Sequence[Event], at: When | None, about: About) -> None:
+        """Append what a documented function says, after what the ledger knows of the run, if it may be said."""
         facts = self._facts(events)
         if self._off:
             return
-        if check is not _launch_check:
-            self._database.require()
-        with self._database.write() as connection:
-            projector = Projector(connection)
-            tracked = projector.run(facts[0].run_id)
-            if at is None:
-                _happen_now(tracked, facts)
-            facts = check(connection, tracked, facts)
-            _check_wandb_ids(connection, tracked, facts)
-            accepted = log.append(connection, facts, projector=projector)
-        self._database.checkpoint_after(accepted.new)
+        from ledger.store import documented
+
+        documented.record(self._database, facts, about, now=at is None)
+
+    def new_chain_of_custody_id(self) -> str:
+        """Return six characters A-Z0-9 that no run of this ledger has for its chain of custody."""
+        while True:
+            made = origin.random_text(_ID_ALPHABET, _ID_LENGTH)
+            if self._off or not self._database.exists() or not self._answers.chain_is_known(made):
+                return made
 
 
 _LAUNCH_KEYWORDS = (
@@ -217,84 +205,6 @@ _STATUS_KEYWORDS = (
     "exit_code",
     "resumes_run_id",
 )
-
-
-def _happen_now(tracked: Tracked, facts: list[Fact]) -> None:
-    """Let all that one call says happen at one moment, after what this ledger knows of the run.
-
-    What is known may bear the time of a clock that is ahead of ours.
-    """
-    moment, newest = facts[0].occurred_at, tracked.newest[0]
-    if newest and moment <= newest:
-        moment = text_of(parse_moment(newest) + _MICROSECOND)
-    for fact in facts:
-        fact.occurred_at = moment
-
-
-def _known_run_check(_: Connection, tracked: Tracked, facts: list[Fact]) -> list[Fact]:
-    if tracked.life is None:
-        raise RunNotFound(tracked.run_id)
-    return facts
-
-
-def _crash_check(connection: Connection, tracked: Tracked, facts: list[Fact]) -> list[Fact]:
-    """Leave out the crash where the run has ended, one way or the other."""
-    _known_run_check(connection, tracked, facts)
-    ended = tracked.life is not None and tracked.life.row["status"] in ENDED
-    return facts[1:] if ended else facts
-
-
-def _launch_check(connection: Connection, tracked: Tracked, facts: list[Fact]) -> list[Fact]:
-    """Nothing is left to say by the same launch again; another launch of the same run is refused."""
-    known = reading.facts_of_run(connection, tracked.run_id) if tracked.version else []
-    said = _of_launch(facts, 0)
-    differences = [
-        porch.differing(said, _of_launch(known, place))
-        for place, fact in enumerate(known)
-        if fact.type == "launched" and fact.understood is not None and not fact.understood.get("self_reported")
-    ]
-    if not differences:
-        return facts
-    if all(differences):
-        raise RunAlreadyExists(tracked.run_id, differences[0])
-    return []
-
-
-def _of_launch(facts: Sequence[Fact], place: int) -> dict[str, JsonValue]:
-    """All that one call of insert_run said: the launch and, right behind it, the W&B fields."""
-    launched, *behind = facts[place : place + 2]
-    said = dict(launched.understood or {})
-    for fact in behind:
-        if fact.type == "wandb_attached" and fact.occurred_at == launched.occurred_at:
-            said |= fact.understood or {}
-    return said
-
-
-def _check_wandb_ids(connection: Connection, tracked: Tracked, facts: Sequence[Fact]) -> None:
-    """Refuse a W&B id that another run holds and would not yield to this one."""
-    life = tracked.life
-    resumes: JsonValue = life.row["resumes_run_id"] if life else None
-    for fact in facts:
-        stated = _stated(fact)
-        resumes = stated.get("resumes_run_id", resumes)
-        wandb_run_id = life.claim if life and fact.type == "unvoided" else stated.get("wandb_run_id")
-        if isinstance(wandb_run_id, str):
-            # Its first statement dates a claim; a new one is later than all, so that none yields to it by date.
-            since = life.claims.get(wandb_run_id) if life and fact.type == "wandb_attached" else None
-            ours = Claim(
-                wandb_run_id, tracked.run_id, *(since or ("9999", "")), None if resumes is None else str(resumes)
-            )
-            others = [claim for claim in claims_to(connection, wandb_run_id) if claim.run_id != tracked.run_id]
-            holder = settle([*others, ours])
-            if holder is not None and holder != tracked.run_id:
-                raise WandbRunTaken(wandb_run_id, holder)
-
-
-def _stated(fact: Fact) -> dict[str, JsonValue]:
-    """What the event says of columns: its fields, or those that it amends."""
-    said = fact.understood or {}
-    columns = said.get("columns") if fact.type == "amended" else said
-    return columns if isinstance(columns, dict) else {}
 
 
 def _unrecorded(fact: Fact) -> Recorded:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ledger.handle import Handle
-from ledger.store import replay, verify
-from ledger.store.backup import Restored, backup, restore
-from ledger.store.inspect import Inspection, damage, inspect
+
+if TYPE_CHECKING:
+    from ledger.store.backup import Restored
+    from ledger.store.inspect import Inspection
+    from ledger.store.verify import Verification
 
 __all__ = ["Upkeep"]
 
@@ -24,25 +27,33 @@ class Upkeep(Handle):
 
     def replay(self) -> int:
         """Throw the projected tables away and fold all events again; return the number of runs."""
+        from ledger.store import replay
+
         self._database.require()
         with self._database.write() as connection:
             return replay.rebuild(connection)
 
-    def verify(self) -> verify.Verification:
+    def verify(self) -> Verification:
         """Check digests, chains and heads, and that every row equals the fold of its events.
 
         The answer is true when all is well, and has the first of each kind of difference otherwise.
         """
+        from ledger.store import verify
+
         with self._database.snapshot() as connection:
             return verify.verify(connection)
 
     def inspect(self, *, damages: bool = True) -> tuple[Inspection, str | None]:
         """Return what `ledger doctor` judges, and what SQLite itself says of damage: None for nothing, or not asked."""
+        from ledger.store.inspect import damage, inspect
+
         with self._database.snapshot() as connection:
             return inspect(connection), damage(connection) if damages else None
 
     def backup(self, destination: str | os.PathLike[str]) -> Path:
         """Write the ledger as of one moment into one new file, while writers go on."""
+        from ledger.store.backup import backup
+
         return backup(self._database, destination)
 
     def restore_backup(self, source: str | os.PathLike[str]) -> Restored:
@@ -50,6 +61,8 @@ class Upkeep(Handle):
 
         Raises LedgerBusy when another process has the ledger open.
         """
+        from ledger.store.backup import restore
+
         database = self._database
         database.let_go()
         return restore(database.path, source)

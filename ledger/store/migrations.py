@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
@@ -33,23 +34,44 @@ class Step:
     rewrites: bool = False
 
 
-def _create_everything(connection: sqlite3.Connection) -> None:
+def _the_ledger(connection: sqlite3.Connection) -> None:
+    """A new file gets the whole schema at once, as of the newest step."""
     for statement in schema_statements():
         connection.execute(statement)
 
 
-STEPS: tuple[Step, ...] = (Step("m001_the_ledger", _create_everything),)
+def _many_ledgers(connection: sqlite3.Connection) -> None:
+    """Conflicts of merges, subscriptions, the state of the whole ledger, and who stated which W&B id."""
+    for table in (tables.conflicts, tables.subscriptions, tables.parked, tables.state):
+        for statement in creating(table):
+            connection.execute(statement)
+    connection.execute(_index(index_named(tables.training_events, "training_events_wandb_run_id")))
+
+
+STEPS: tuple[Step, ...] = (
+    Step("m001_the_ledger", _the_ledger),
+    Step("m002_many_ledgers", _many_ledgers),
+)
 
 
 def schema_statements() -> list[str]:
     """Return the whole schema as SQL statements, in the order in which they are run."""
-    dialect = sqlite.dialect()
-    made = []
-    for table in tables.metadata.sorted_tables:
-        made.append(str(CreateTable(table).compile(dialect=dialect)).strip())
-        indexes = sorted(table.indexes, key=lambda index: str(index.name))
-        made += [str(CreateIndex(index).compile(dialect=dialect)) for index in indexes]
+    made = [statement for table in tables.metadata.sorted_tables for statement in creating(table)]
     return made + list(GUARDS.values())
+
+
+def creating(table: sa.Table) -> list[str]:
+    """Return what creates a table and its indexes."""
+    made = str(CreateTable(table).compile(dialect=sqlite.dialect())).strip()
+    return [made, *(_index(index) for index in sorted(table.indexes, key=lambda index: str(index.name)))]
+
+
+def _index(index: sa.Index) -> str:
+    return str(CreateIndex(index).compile(dialect=sqlite.dialect()))
+
+
+def index_named(table: sa.Table, name: str) -> sa.Index:
+    return next(index for index in table.indexes if index.name == name)
 
 
 def migrate(connection: sqlite3.Connection, path: str, insist: Insist) -> None:
@@ -64,8 +86,10 @@ def migrate(connection: sqlite3.Connection, path: str, insist: Insist) -> None:
         steps = pending(connection, path)
         if any(step.rewrites for step in steps) and _applied(connection, _table_names(connection)) is not None:
             _keep_copy(path, steps[0].name)
+        new = steps == list(STEPS)
         for step in steps:
-            step.apply(connection)
+            if not new or step is STEPS[0]:
+                step.apply(connection)
             connection.execute(
                 "INSERT INTO ledger_migrations (name, applied_at) VALUES (?, ?)",
                 (step.name, text_of(origin.now())),

@@ -10,9 +10,13 @@ from ledger.projections.columns import Declared, Kind
 from ledger.projections.run import COLUMNS
 
 __all__ = [
+    "conflicts",
     "metadata",
     "migrations",
+    "parked",
     "projected",
+    "state",
+    "subscriptions",
     "training_claims",
     "training_events",
     "training_heads",
@@ -53,6 +57,20 @@ training_events = sa.Table(
     sqlite_autoincrement=True,
     sqlite_strict=True,
 )
+
+# Which runs ever stated a W&B id: who asks for one run as of a moment need not fold all the others.
+# What somebody made unreadable behind our back must not keep an index from being kept.
+stated_wandb_id = sa.case(
+    (
+        sa.func.json_valid(training_events.c.payload),
+        sa.func.coalesce(
+            sa.func.json_extract(training_events.c.payload, sa.literal_column("'$.wandb_run_id'")),
+            sa.func.json_extract(training_events.c.payload, sa.literal_column("'$.columns.wandb_run_id'")),
+        ),
+    )
+)
+states_wandb_id = training_events.c.type.in_([sa.literal_column("'wandb_attached'"), sa.literal_column("'amended'")])
+sa.Index("training_events_wandb_run_id", stated_wandb_id, sqlite_where=states_wandb_id)
 
 # Bookkeeping of each run that is local to this ledger: `version` is also the count of its events, and
 # `beside` what the fold carries along beside the row (see projections/life.py).
@@ -118,6 +136,54 @@ training_claims = sa.Table(
     sa.Column("occurred_at", sa.Text, nullable=False),
     sa.Column("event_id", sa.Text, nullable=False),
     sa.Column("resumes_run_id", sa.Text),
+    sqlite_strict=True,
+)
+
+# Events whose id was known with other content when they were merged in: kept verbatim, and left out of every fold.
+conflicts = sa.Table(
+    "training_conflicts",
+    metadata,
+    sa.Column("event_id", sa.Text, primary_key=True),
+    sa.Column("digest", sa.Text, primary_key=True),
+    sa.Column("run_id", sa.Text, nullable=False),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("schema_version", _integer, nullable=False),
+    sa.Column("occurred_at", sa.Text, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("payload", sa.Text, nullable=False),
+    sa.Column("refused_at", sa.Text, nullable=False, comment="When this ledger refused it."),
+    sa.Column("came_from", sa.Text, nullable=False, comment="The ledger, export or spool that had it."),
+    sqlite_strict=True,
+)
+
+# How far each named subscription has come, and how often the event behind that has failed.
+subscriptions = sa.Table(
+    "ledger_subscriptions",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("position", _integer, nullable=False),
+    sa.Column("failures", _integer, nullable=False),
+    sa.Column("updated_at", sa.Text, nullable=False),
+    sqlite_strict=True,
+)
+
+# Events that a subscription gave up on, so that the rest could go on.
+parked = sa.Table(
+    "ledger_parked",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("position", _integer, primary_key=True),
+    sa.Column("error", sa.Text, nullable=False),
+    sa.Column("parked_at", sa.Text, nullable=False),
+    sqlite_strict=True,
+)
+
+# What is true of this ledger as a whole, such as by which rules its tables were folded.
+state = sa.Table(
+    "ledger_state",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
     sqlite_strict=True,
 )
 

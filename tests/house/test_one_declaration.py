@@ -9,6 +9,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -26,6 +27,7 @@ from ledger.projections.run import COLUMNS, Run
 from ledger.store.guards import GUARDS
 from ledger.store.tables import metadata, training_runs, voided_runs
 
+OF_AN_EXPRESSION = "training_events_wandb_run_id"
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs/training-runs-database-api.md").read_text(encoding="utf-8")
 
@@ -162,7 +164,9 @@ def test_every_documented_filter_exists() -> None:
 def reflected(path: Path) -> sa.MetaData:
     engine = sa.create_engine(f"sqlite:///{path}")
     found = sa.MetaData()
-    found.reflect(engine)
+    with warnings.catch_warnings():  # SQLAlchemy reads no indexes on expressions back; their SQL is compared elsewhere
+        warnings.filterwarnings("ignore", "Skipped unsupported reflection of expression-based index")
+        found.reflect(engine)
     engine.dispose()
     return found
 
@@ -174,7 +178,7 @@ def shape(table: sa.Table) -> dict[str, object]:
         "columns": [(c.name, c.type.compile(sqlite.dialect()), c.nullable, c.primary_key) for c in table.columns],
         "checks": sorted(str(rule.sqltext) for rule in rules if isinstance(rule, sa.CheckConstraint)),
         "uniques": sorted([*rule.columns.keys()] for rule in rules if isinstance(rule, sa.UniqueConstraint)),
-        "indexes": sorted((str(i.name), bool(i.unique), [*i.columns.keys()]) for i in table.indexes),
+        "indexes": sorted((str(i.name), bool(i.unique), [*i.columns.keys()]) for i in table.indexes if i.name != OF_AN_EXPRESSION),
     }  # fmt: skip
 
 

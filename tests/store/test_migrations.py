@@ -18,6 +18,9 @@ from tests.builders import launched, shown, started
 
 Do = Callable[..., object]
 
+NAMES = [step.name for step in STEPS]
+GOLDEN = Path(__file__).parents[1] / "golden"
+
 
 def fingerprints(folder: Path) -> dict[str, str]:
     """Return what lies in a folder, by name and content."""
@@ -118,6 +121,26 @@ def test_what_is_no_ledger_of_ours_is_left_as_it_is(
     assert fingerprints(path.parent) == before
 
 
+def test_the_first_ledgers_become_what_is_declared(path: Path) -> None:
+    """A file as the first step alone made it is migrated on opening, keeps its events, and can be replayed."""
+    with Ledger(path.with_name("new.db")) as book:
+        book.append([launched(0, config={"batch_size": 8}), started(1)])
+        events = [(event.event_id, event.chain) for event in book.events()]
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript((GOLDEN / "schema_m001.sql").read_text(encoding="utf-8"))
+        db.execute("INSERT INTO ledger_migrations VALUES ('m001_the_ledger', '2026-11-23T00:00:00.000000Z')")
+        db.execute("ATTACH DATABASE ? AS new", (str(path.with_name("new.db")),))
+        for table in ("training_events", "training_heads", "training_runs"):
+            db.execute(f"INSERT INTO main.{table} SELECT * FROM new.{table}")
+        db.commit()
+
+    with Ledger(path) as book:
+        assert [(event.event_id, event.chain) for event in book.events()] == events
+        assert book.verify()
+    assert schema(path) == schema(path.with_name("new.db"))
+    assert applied(path) == NAMES
+
+
 def _add_a_table(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE TABLE further (x INTEGER)")
 
@@ -141,12 +164,12 @@ def steps(monkeypatch: pytest.MonkeyPatch, *more: Step) -> None:
 
 def test_a_new_step_is_applied_on_opening(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a word from anybody, once, and recorded; nothing else is left in the folder."""
-    steps(monkeypatch, Step("m002_further", _add_a_table))
+    steps(monkeypatch, Step("m900_further", _add_a_table))
     for _ in range(2):
         with Ledger(old) as book:
             assert book.count_runs() == 1
 
-    assert applied(old) == [STEPS[0].name, "m002_further"]
+    assert applied(old) == [*NAMES, "m900_further"]
     assert [file.name for file in old.parent.iterdir()] == [old.name]
 
 
@@ -154,21 +177,21 @@ def test_a_step_that_rewrites_keeps_a_copy(old: Path, monkeypatch: pytest.Monkey
     """The file as it was before lies beside it, a whole ledger that yesterday's code can read."""
     with Ledger(old) as book:
         before = shown(book)
-    steps(monkeypatch, Step("m002_further", _add_a_table, rewrites=True))
+    steps(monkeypatch, Step("m900_further", _add_a_table, rewrites=True))
     with Ledger(old) as book:
         assert shown(book) == before
 
     monkeypatch.setattr(migrations, "STEPS", STEPS)
     (copy,) = old.parent.glob("runs.db.before-*")
-    assert "m002_further" in copy.name
+    assert "m900_further" in copy.name
     with Ledger(copy) as book:
         assert (shown(book), bool(book.verify())) == (before, True)
-    assert applied(copy) == [STEPS[0].name]
+    assert applied(copy) == NAMES
 
 
 def test_a_new_ledger_needs_no_copy(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing is stored yet, nothing can be rewritten."""
-    steps(monkeypatch, Step("m002_further", _add_a_table, rewrites=True))
+    steps(monkeypatch, Step("m900_further", _add_a_table, rewrites=True))
     with Ledger(path) as book:
         book.append(launched(0))
 
@@ -177,12 +200,12 @@ def test_a_new_ledger_needs_no_copy(path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_step_that_fails_leaves_nothing(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All pending steps are one transaction: with a wrong one, the ledger is as it was."""
-    steps(monkeypatch, Step("m002_further", _add_a_table), Step("m003_wrong", _fail))
+    steps(monkeypatch, Step("m900_further", _add_a_table), Step("m901_wrong", _fail))
     before = schema(old)
     with Ledger(old) as book, pytest.raises(RuntimeError, match="the step is wrong"):
         book.count_runs()
 
-    assert (schema(old), applied(old)) == (before, [STEPS[0].name])
+    assert (schema(old), applied(old)) == (before, NAMES)
     monkeypatch.setattr(migrations, "STEPS", STEPS)
     with Ledger(old) as book:
         assert book.verify()

@@ -1,0 +1,115 @@
+"""What a ledger answers: rows, counts and events, each read in a transaction of its own."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
+
+from ledger.errors import RunNotFound, UnknownFilter
+from ledger.events import EVENT_TYPES, Recorded
+from ledger.events.envelope import storable_text
+from ledger.projections.filters import Condition, Order
+from ledger.projections.stats import stats
+from ledger.projections.timeline import Entry, entries
+from ledger.store import reading, runs
+from ledger.store.sqlite import Database
+from ledger.store.statements import Connection, Row
+
+__all__ = ["Answers"]
+
+_PAGE = 500
+
+
+class Answers:
+    """The answers of the ledger that lies in one database. Each raises NoLedger where there is none."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get_run(self, run_id: str) -> Row | None:
+        with self._database.read() as connection:
+            return runs.get_run(connection, run_id) if storable_text(run_id) else None
+
+    def query_runs(
+        self,
+        conditions: Sequence[Condition],
+        orders: Sequence[Order],
+        *,
+        limit: int | None,
+        offset: int,
+        include_voided: bool,
+    ) -> list[Row]:
+        with self._database.read() as connection:
+            return runs.query_runs(
+                connection, conditions, orders, limit=limit, offset=offset, include_voided=include_voided
+            )
+
+    def count_runs(self, conditions: Sequence[Condition], *, include_voided: bool) -> int:
+        with self._database.read() as connection:
+            return runs.count_runs(connection, conditions, include_voided=include_voided)
+
+    def stats(self) -> dict[str, int]:
+        with self._database.read() as connection:
+            return stats(runs.status_counts(connection))
+
+    def timeline(self, run_id: str | None, chain_of_custody_id: str | None) -> list[Entry]:
+        return entries(event.fact() for event in self.events(run_id, chain_of_custody_id, 0, None))
+
+    def events(
+        self, run_id: str | None, chain_of_custody_id: str | None, after: int, types: list[str] | None
+    ) -> Iterator[Recorded]:
+        """Yield events in order of acceptance. An unknown run, chain or type is an error at the call, not later."""
+        with self._database.read() as connection:
+            of = _runs_asked(connection, run_id, chain_of_custody_id)
+            _check_types(connection, types or ())
+        if of is None:
+            return self._all_events(after, types)
+        return heapq.merge(*(self._run_events(run, after, types) for run in of), key=attrgetter("position"))
+
+    def _all_events(self, after: int, types: list[str] | None) -> Iterator[Recorded]:
+        page: list[Recorded] = []
+        while not page or len(page) == _PAGE:
+            with self._database.read() as connection:
+                page = reading.event_page(connection, after, types, _PAGE)
+            if not page:
+                return
+            yield from page
+            after = page[-1].position
+
+    def _run_events(self, run_id: str, after: int, types: list[str] | None) -> Iterator[Recorded]:
+        page: list[Recorded] = []
+        version = 0
+        while not page or len(page) == _PAGE:
+            with self._database.read() as connection:
+                page = reading.run_page(connection, run_id, after, version, types, _PAGE)
+            if not page:
+                return
+            yield from page
+            version = page[-1].version
+
+    def chain_is_known(self, chain_of_custody_id: str) -> bool:
+        with self._database.read() as connection:
+            return bool(reading.runs_of_chain(connection, chain_of_custody_id))
+
+
+def _runs_asked(connection: Connection, run_id: str | None, chain: str | None) -> list[str] | None:
+    """The runs whose events are asked for, None for all; an unknown run or chain is an error."""
+    if run_id is not None and not (storable_text(run_id) and reading.run_is_known(connection, run_id)):
+        raise RunNotFound(run_id)
+    if chain is None:
+        return None if run_id is None else [run_id]
+    found = reading.runs_of_chain(connection, chain) if storable_text(chain) else []
+    if not found:
+        raise RunNotFound(chain, chain=True)
+    return [run for run in found if run_id in (None, run)]
+
+
+def _check_types(connection: Connection, types: Iterable[str]) -> None:
+    for type in types:
+        if type not in EVENT_TYPES and not (_is_text(type) and reading.type_is_known(connection, type)):
+            raise UnknownFilter(type, EVENT_TYPES, " That is what types= takes.")
+
+
+def _is_text(type: object) -> bool:
+    return isinstance(type, str) and storable_text(type)

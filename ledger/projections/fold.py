@@ -34,14 +34,14 @@ def fold(events: Iterable[Event | Recorded]) -> Run | None:
 
 
 def fold_facts(facts: Iterable[Fact]) -> Life | None:
-    """Return the fold of one run's facts."""
+    """Return the fold of one run's facts, sealed."""
     life: Life | None = None
     last = ""
     for fact in sorted(facts, key=canonical):
         if fact.event_id != last and fact.understood is not None:
             life = evolve(life, fact)
         last = fact.event_id
-    return life
+    return None if life is None else life.sealed()
 
 
 def canonical(fact: Fact) -> tuple[str, str]:
@@ -49,20 +49,25 @@ def canonical(fact: Fact) -> tuple[str, str]:
 
 
 def evolve(life: Life | None, fact: Fact) -> Life:
-    """Let one event, later than all before it, act on *life* (in place). The fact has to be understood."""
+    """Let one event, later than all before it, act on *life* (in place). The fact has to be understood.
+
+    Call `sealed` on what comes out before its row is read.
+    """
     payload = fact.understood
     if payload is None:
         raise ValueError("an event that is not understood is left out of the fold")
     if life is None:
         life = Life.born(fact.run_id, fact.occurred_at)
+    if fact.type in SIGNS_OF_LIFE:  # most events by far
+        _sign_of_life(life, fact, payload)
+        return life
     for name in _PLAIN_WRITES[fact.type]:
         if name in payload:
             life.write(name, payload[name])
     act = _ACTS.get(fact.type)
     if act is not None:
         act(life, fact, payload)
-    if fact.type not in SIGNS_OF_LIFE:
-        life.settled = canonical(fact)
+    life.settled = canonical(fact)
     return life
 
 
@@ -80,7 +85,8 @@ def slips_in(life: Life, fact: Fact) -> bool:
 
 def evolve_late(life: Life, fact: Fact) -> None:
     """Let a late event that `slips_in` act on *life*, as it would have in its time."""
-    _heartbeat(life, fact, fact.understood or {})
+    if fact.type == "heartbeat":
+        _heartbeat(life, canonical(fact), fact.understood or {})
     if life.settled is None:  # no launch has arrived, nor anything else but signs of life
         life.row["created_at"] = min(str(life.row["created_at"]), fact.occurred_at)
 
@@ -128,24 +134,27 @@ def _started(life: Life, fact: Fact, payload: Payload) -> None:
 
 
 def _sign_of_life(life: Life, fact: Fact, payload: Payload) -> None:
-    life.row["last_seen_at"], life.signed = fact.occurred_at, canonical(fact)
-    if revives(life.row["status"], presumed=life.presumed):
+    row = life.row
+    row["last_seen_at"] = fact.occurred_at
+    life.signed = key = canonical(fact)
+    if row["status"] != "running" and revives(row["status"], presumed=life.presumed):
         life.set_running()
         life.segment_end = None  # the presumed crash had closed it, and was wrong
         life.derive_times()
-    _heartbeat(life, fact, payload)
+    if fact.type == "heartbeat":
+        _heartbeat(life, key, payload)
 
 
-def _heartbeat(life: Life, fact: Fact, payload: Payload) -> None:
+def _heartbeat(life: Life, key: tuple[str, str], payload: Payload) -> None:
     """Show the duration and metrics so far of a run that runs, unless a later heartbeat's show already."""
-    if fact.type != "heartbeat" or life.row["status"] != "running":
+    if life.row["status"] != "running":
         return
-    key = canonical(fact)
-    duration = fitting(COLUMNS["duration_seconds"], payload.get("duration_seconds"))
-    if duration is not None and key > (life.duration_from or key[:0]):
-        life.row["duration_seconds"], life.duration_from = duration, key
-        life.said_duration, life.unknown_duration = None, False
-    if payload.get("metrics") and key > (life.metrics_from or key[:0]):
+    if "duration_seconds" in payload and (life.duration_from is None or key > life.duration_from):
+        duration = fitting(_DURATION, payload["duration_seconds"])
+        if duration is not None:
+            life.row["duration_seconds"], life.duration_from = duration, key
+            life.said_duration, life.unknown_duration = None, False
+    if payload.get("metrics") and (life.metrics_from is None or key > life.metrics_from):
         _write_metrics(life, payload["metrics"])
         life.metrics_from = key
 
@@ -173,7 +182,7 @@ def _ended(life: Life, fact: Fact, payload: Payload) -> None:
 
 def _write_metrics(life: Life, metrics: JsonValue) -> None:
     if isinstance(metrics, dict) and (metrics or life.row["final_metrics_json"] is None):  # an empty one says nothing
-        life.row["final_metrics_json"] = projected_json(without_non_finite(metrics))
+        life.show_metrics(metrics)
 
 
 def _wandb_attached(life: Life, fact: Fact, payload: Payload) -> None:
@@ -217,6 +226,8 @@ def _amend(life: Life, fact: Fact, name: str, value: str | float | None) -> None
         return
     life.row[name] = value
     match name:
+        case "final_metrics_json":
+            life.shown_metrics = None
         case "config_json":
             life.read_hyperparameters(_loaded(value))
         case "status":
@@ -272,7 +283,6 @@ def _loaded(text: object) -> JsonValue:
 _ACTS: dict[str, Callable[[Life, Fact, Payload], None]] = {
     "launched": _launched,
     "started": _started,
-    **dict.fromkeys(SIGNS_OF_LIFE, _sign_of_life),
     **dict.fromkeys(ENDED, _ended),
     "wandb_attached": _wandb_attached,
     "annotated": _annotated,
@@ -281,6 +291,8 @@ _ACTS: dict[str, Callable[[Life, Fact, Payload], None]] = {
     "unvoided": _unvoided,
     "imported": _imported,
 }
+
+_DURATION = COLUMNS["duration_seconds"]
 
 # Columns that follow from more than the one event that bears their name.
 _DERIVED = frozenset(

@@ -16,7 +16,7 @@ from pydantic import JsonValue
 
 from ledger.projections.claims import Claim
 from ledger.projections.columns import Declared
-from ledger.projections.fits import Plain, fitting, path_into
+from ledger.projections.fits import Plain, fitting, path_into, projected_json, without_non_finite
 from ledger.projections.run import COLUMNS, HYPERPARAMETERS, Run
 
 __all__ = ["Life", "Row"]
@@ -55,6 +55,8 @@ class Life:
     signed: Key | None = None
     metrics_from: Key | None = None
     duration_from: Key | None = None
+    # The metrics that the row is to show, not written as text yet: of a thousand heartbeats one is.
+    shown_metrics: dict[str, JsonValue] | None = None
 
     @classmethod
     def born(cls, run_id: str, occurred_at: str) -> Life:
@@ -93,6 +95,17 @@ class Life:
                 packed[name] = tuple(packed[name])
         return cls(row, amended=amended, claims=claims, **packed)
 
+    def show_metrics(self, metrics: dict[str, JsonValue]) -> None:
+        """Let the row show these, from the next `sealed` on."""
+        self.row["final_metrics_json"], self.shown_metrics = "", metrics
+
+    def sealed(self) -> Life:
+        """Return itself with a row that can be read."""
+        if self.shown_metrics is not None:
+            self.row["final_metrics_json"] = projected_json(without_non_finite(self.shown_metrics))
+            self.shown_metrics = None
+        return self
+
     def claimed(self) -> Claim | None:
         """Return the run's claim to a W&B id; a voided run claims nothing."""
         if self.claim is None or self.void_reason is not None:
@@ -103,7 +116,7 @@ class Life:
     def run(self) -> Run:
         """Return the row as a Run that holds what it claims."""
         make: Callable[..., Run] = Run
-        return make(**self.row, wandb_run_id=self.claim)
+        return make(**self.sealed().row, wandb_run_id=self.claim)
 
     def write(self, name: str, value: JsonValue) -> None:
         """Set a column where *value* says something that fits it."""

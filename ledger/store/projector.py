@@ -138,6 +138,8 @@ def _fold_onto(tracked: Tracked, new: Sequence[Fact]) -> bool:
             evolve_late(tracked.life, fact)
         elif fact.understood is not None:
             return False
+    if tracked.life is not None:
+        tracked.life.sealed()
     return True
 
 

@@ -98,6 +98,7 @@ def test_a_late_sign_of_life_behind_a_launch_leaves_its_birth() -> None:
     beats = [fact(Heartbeat(run_id="r1", occurred_at=NOON.replace(minute=n), metrics={"n": n})) for n in (1, 2)]
     life = evolve(evolve(None, launch), beats[1])
     evolve_late(life, beats[0])
+    life.sealed()
 
     again = fold_facts([launch, *beats])
     assert again == life

@@ -112,7 +112,7 @@ def test_what_a_row_does_not_show_is_carried_beside_it(events: list[Event]) -> N
     made: Life | None = None
     for each in sorted(map(fact, events), key=canonical):
         if each.understood is not None:
-            made = evolve(made and Life.restored(dict(made.row), made.beside()), each)
+            made = evolve(made and Life.restored(dict(made.row), made.beside()), each).sealed()
 
     whole = fold_facts(map(fact, events))
     assert (made and (made.row, made.beside(), made.claimed())) == (
@@ -168,6 +168,7 @@ def test_a_late_sign_of_life_that_slips_in_folds_as_in_its_time(kinds: list[str]
 
     if made is not None and slips_in(made, late):
         evolve_late(made, late)
+        made.sealed()
         whole = fold_facts([late, *rest])
         assert whole is not None
         assert (made.row, made.beside()) == (whole.row, whole.beside())

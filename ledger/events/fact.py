@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import sha256
 from json.encoder import encode_basestring_ascii as quoted
 
@@ -25,7 +25,7 @@ from ledger.events.redaction import redact
 from ledger.events.times import LATEST, parse_moment, text_of
 from ledger.events.upcast import understood
 
-__all__ = ["Fact", "Recorded", "chained", "loaded", "parse_event"]
+__all__ = ["Fact", "Recorded", "chained", "digested", "loaded", "parse_event"]
 
 
 @dataclass(slots=True)
@@ -71,11 +71,23 @@ class Fact:
 
     def digest(self) -> str:
         """Return the SHA-256, in hexadecimal, of everything that the event's maker said."""
-        return sha256(
-            f'{{"event_id":{quoted(self.event_id)},"occurred_at":"{self.occurred_at}","payload":{self.payload},'
-            f'"run_id":{quoted(self.run_id)},"schema_version":{self.schema_version},"source":{self.source},'
-            f'"type":{quoted(self.type)}}}'.encode()
-        ).hexdigest()
+        return digested(
+            self.event_id, self.occurred_at, self.payload, self.run_id, self.schema_version, self.source, self.type
+        )
+
+
+def digested(  # noqa: PLR0917 -- in the order in which they are written
+    event_id: str, occurred_at: str, payload: str, run_id: str, schema_version: int, source: str, type: str
+) -> str:
+    """Return the digest of what these texts say."""
+    return sha256(
+        f'{{"event_id":{quoted(event_id)},"occurred_at":"{occurred_at}","payload":{payload},'
+        f'"run_id":{_quoted_again(run_id)},"schema_version":{schema_version},"source":{source},'
+        f'"type":{_quoted_again(type)}}}'.encode()
+    ).hexdigest()
+
+
+_quoted_again = lru_cache(maxsize=256)(quoted)
 
 
 def loaded(text: str) -> dict[str, JsonValue]:

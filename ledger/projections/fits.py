@@ -53,6 +53,8 @@ def _number(value: JsonValue) -> int | float | None:
 
 
 def _integer(value: JsonValue) -> int | None:
+    if type(value) is int and -(2**63) <= value < 2**63:
+        return value
     number = _number(value)
     if isinstance(number, float):
         number = int(number) if math.isfinite(number) and number.is_integer() else None

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from datetime import date
+from functools import cache, lru_cache
 
 import sqlalchemy as sa
 
-from ledger.events.fact import chained
-from ledger.events.times import parse_moment, text_of
+from ledger.events.fact import chained, digested
 from ledger.projections.claims import Claim, settle
-from ledger.projections.fold import canonical
+from ledger.store.folding import FoldedRun, folded_runs
 from ledger.store.guards import GUARDS
 from ledger.store.reading import EVENT_COLUMNS
-from ledger.store.replay import FoldedRun, folded_runs
-from ledger.store.statements import Connection, Row, Statement, compiled
+from ledger.store.statements import Connection, Row, Statement, StoredRow, compiled
 from ledger.store.tables import metadata, training_claims, training_events, training_heads, training_runs, voided_runs
 
 __all__ = ["Difference", "Verification", "verify"]
@@ -75,13 +75,15 @@ class _Watch:
 
     def differences(self) -> Iterator[Difference]:
         yield from self._schema()
-        for folded in folded_runs(self._connection):
+        history = _History()
+        for folded in folded_runs(self._connection, history.read):
             self.runs += 1
-            self.events += len(folded.events)
-            yield from _history(folded)
-            yield from self._head(folded)
-            yield from self._row(folded)
-            yield from self._claim(folded)
+            self.events += history.events
+            yield from history.close()
+            stored = self._stored(folded.run_id)
+            yield from _compared("head", folded.run_id, stored.get(training_heads), folded.head)
+            yield from self._row(folded, stored)
+            yield from self._claim(folded, stored.get(training_claims))
         yield from self._positions()
         yield from self._strays()
         yield from self._wandb_ids()
@@ -111,48 +113,36 @@ class _Watch:
         if stored != (1, newest):
             yield Difference("position", None, "position", f"{stored[0]} to {stored[1]}", f"1 to {newest}")
 
-    def _one(self, table: sa.Table, run_id: str) -> Row | None:
-        found = _of_run(table).run(self._connection, {"the_run": run_id}).fetchone()
-        return None if found is None else dict(zip(table.columns.keys(), found, strict=True))
+    def _stored(self, run_id: str) -> dict[sa.Table, Row]:
+        """The rows that the tables have of a run."""
+        found = _of_run().run(self._connection, {"the_run": run_id}).fetchone()
+        made: dict[sa.Table, Row] = {}
+        start = 0
+        for table, names in _NAMES.items():
+            values = found[start : start + len(names)]
+            start += len(names)
+            if values[0] is not None:
+                made[table] = dict(zip(names, values, strict=True))
+        return made
 
-    def _head(self, folded: FoldedRun) -> Iterator[Difference]:
-        newest = max(map(canonical, folded.facts))
-        computed = {
-            "run_id": folded.run_id,
-            "version": len(folded.events),
-            "chain": folded.events[-1][_CHAIN],
-            "newest_occurred_at": newest[0],
-            "newest_event_id": newest[1],
-            "first_recorded_at": folded.events[0][_RECORDED_AT],
-            **folded.derived_head(),
-        }
-        yield from _compared("head", folded.run_id, self._one(training_heads, folded.run_id), computed)
-
-    def _row(self, folded: FoldedRun) -> Iterator[Difference]:
+    def _row(self, folded: FoldedRun, stored: dict[sa.Table, Row]) -> Iterator[Difference]:
         home, other = training_runs, voided_runs
         if folded.life is None:
-            if self._one(home, folded.run_id) is not None:
+            if home in stored:
                 yield Difference("extra row", folded.run_id, home.name, "a row", None)
         else:
             if folded.life.void_reason is not None:
                 home, other = other, home
-            yield from self._home_row(folded, home)
-        if self._one(other, folded.run_id) is not None:
+            yield from _home_row(folded, home.name, stored.get(home))
+        if other in stored:
             yield Difference("extra row", folded.run_id, other.name, "a row", None)
 
-    def _home_row(self, folded: FoldedRun, home: sa.Table) -> Iterator[Difference]:
-        stored = self._one(home, folded.run_id)
-        if stored is None:
-            yield Difference("missing row", folded.run_id, home.name, None, "a row")
-        elif stored != {**folded.row(), "wandb_run_id": stored["wandb_run_id"]}:
-            yield from _compared("row", folded.run_id, stored, {**stored, **folded.row()})
-
-    def _claim(self, folded: FoldedRun) -> Iterator[Difference]:
+    def _claim(self, folded: FoldedRun, stored: Row | None) -> Iterator[Difference]:
         claim = folded.life.claimed() if folded.life else None
         if claim is not None:
             self._claims.append(claim)
-            yield from _compared("claim", folded.run_id, self._one(training_claims, folded.run_id), claim._asdict())
-        elif self._one(training_claims, folded.run_id) is not None:
+            yield from _compared("claim", folded.run_id, stored, claim._asdict())
+        elif stored is not None:
             yield Difference("claim", folded.run_id, "wandb_run_id", "a claim", None)
 
     def _strays(self) -> Iterator[Difference]:
@@ -177,43 +167,98 @@ class _Watch:
                     yield Difference("wandb id", run_id, "wandb_run_id", stored, expected)
 
 
+# `run_id` first: where it is NULL there is no row.
+_NAMES = {table: table.columns.keys() for table in (training_heads, training_runs, voided_runs, training_claims)}
+
+
 @cache
-def _of_run(table: sa.Table) -> Statement:
-    return compiled(sa.select(table).where(table.c.run_id == sa.bindparam("the_run", type_=sa.Text())))
+def _of_run() -> Statement:
+    """All that the tables hold of one run, which itself is always answered."""
+    asked = sa.select(sa.bindparam("the_run", type_=sa.Text()).label("run_id")).subquery("asked")
+    joined: sa.FromClause = asked
+    for table in _NAMES:
+        joined = joined.outerjoin(table, table.c.run_id == asked.c.run_id)
+    every = [column for table in _NAMES for column in table.columns]
+    return compiled(sa.select(*every).select_from(joined))
 
 
-_RECORDED_AT, _DIGEST, _CHAIN, _VERSION = (
-    EVENT_COLUMNS.index(name) for name in ("recorded_at", "digest", "chain", "version")
+def _home_row(folded: FoldedRun, home: str, stored: Row | None) -> Iterator[Difference]:
+    if stored is None:
+        yield Difference("missing row", folded.run_id, home, None, "a row")
+        return
+    computed = {**folded.row(), "wandb_run_id": stored["wandb_run_id"]}
+    if stored != computed:
+        yield from _compared("row", folded.run_id, stored, {**stored, **computed})
+
+
+_POSITION, _EVENT_ID, _RUN_ID, _VERSION, _TYPE, _SCHEMA, _AT, _RECORDED_AT, _SOURCE, _PAYLOAD, _DIGEST, _CHAIN = range(
+    len(EVENT_COLUMNS)
 )
+_WRITTEN = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{6}Z", re.ASCII)
 
 
-def _history(folded: FoldedRun) -> Iterator[Difference]:
-    """A run's digests, chain and versions, one event after the other."""
-    chain, position = "", 0
-    for number, (event, fact) in enumerate(zip(folded.events, folded.facts, strict=True), start=1):
-        digest = fact.digest()
-        chain = chained(chain, event[_DIGEST])
-        for kind, stored, computed in (
-            ("version", event[_VERSION], number),
-            ("digest", event[_DIGEST], digest),
-            ("chain", event[_CHAIN], chain),
-            ("recorded_at", event[_RECORDED_AT], _as_written(event[_RECORDED_AT])),
-        ):
-            if stored != computed:
-                yield Difference(kind, folded.run_id, f"{kind} of event {fact.event_id}", stored, computed)
-        if event[0] <= position:
-            yield Difference(
-                "position", folded.run_id, f"position of event {fact.event_id}", event[0], f"over {position}"
+class _History:
+    """A run's digests, chain, versions and positions, one event after the other."""
+
+    def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self.events, self._position, self._chain = 0, 0, ""
+        self._found: list[Difference] = []
+
+    def close(self) -> list[Difference]:
+        """Return what was found, and begin the next run."""
+        found = self._found
+        self._begin()
+        return found
+
+    def read(self, rows: Sequence[StoredRow]) -> None:
+        """Take the next events of the run. Most are in order, and that has to be seen fast."""
+        number, position, chain = self.events, self._position, self._chain
+        for row in rows:
+            number += 1
+            stored = row[_DIGEST]
+            digest = digested(
+                row[_EVENT_ID], row[_AT], row[_PAYLOAD], row[_RUN_ID], row[_SCHEMA], row[_SOURCE], row[_TYPE]
             )
-        chain, position = event[_CHAIN], event[0]
+            chain = chained(chain, stored)
+            if (
+                stored != digest
+                or row[_CHAIN] != chain
+                or row[_VERSION] != number
+                or row[_POSITION] <= position
+                or not _is_written(row[_RECORDED_AT])
+            ):
+                self._found += _faults(row, number, position, digest, chain)
+            chain, position = row[_CHAIN], row[_POSITION]
+        self.events, self._position, self._chain = number, position, chain
 
 
-def _as_written(moment: str) -> str | None:
-    """The moment as the ledger writes it; None where it is none."""
+def _faults(row: StoredRow, number: int, position: int, digest: str, chain: str) -> Iterator[Difference]:
+    for kind, stored, computed in (
+        ("version", row[_VERSION], number),
+        ("digest", row[_DIGEST], digest),
+        ("chain", row[_CHAIN], chain),
+        ("recorded_at", row[_RECORDED_AT], row[_RECORDED_AT] if _is_written(row[_RECORDED_AT]) else None),
+        ("position", row[_POSITION], row[_POSITION] if row[_POSITION] > position else f"over {position}"),
+    ):
+        if stored != computed:
+            yield Difference(kind, row[_RUN_ID], f"{kind} of event {row[_EVENT_ID]}", stored, computed)
+
+
+def _is_written(moment: str) -> bool:
+    """Whether this is a moment as the ledger writes it."""
+    return _WRITTEN.fullmatch(moment) is not None and _is_date(moment[:10])
+
+
+@lru_cache(maxsize=1024)
+def _is_date(text: str) -> bool:
     try:
-        return text_of(parse_moment(moment))
+        date.fromisoformat(text)
     except ValueError:
-        return None
+        return False
+    return True
 
 
 def _compared(kind: str, run_id: str, stored: Row | None, computed: Row) -> Iterator[Difference]:

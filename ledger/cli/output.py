@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from ledger.progress import Progress, Watcher
 from ledger.table import visible
 
 __all__ = [
@@ -18,6 +22,7 @@ __all__ = [
     "short_duration",
     "short_moment",
     "status_paint",
+    "watched",
     "width",
 ]
 
@@ -77,3 +82,26 @@ def width() -> int | None:
 
 def _in_colour() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+@contextmanager
+def watched(doing: str) -> Iterator[Watcher | None]:
+    """Give what shows on stderr how far a work has come, where that is a terminal; else None."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    try:
+        yield lambda progress: print(
+            f"\r{visible(doing)}: {_so_far(progress)}\x1b[K", end="", file=sys.stderr, flush=True
+        )
+    finally:
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def _so_far(progress: Progress) -> str:
+    """How much is done in percent, and how long the rest will take."""
+    if not progress.total:
+        return f"{progress.done:,}"
+    left = progress.seconds_left
+    rest = "" if left is None else f", {short_duration(math.ceil(left))} left"
+    return f"{100 * progress.done // progress.total} %{rest}"

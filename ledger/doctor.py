@@ -54,6 +54,11 @@ def _examine(report: Report, ledger: Ledger, *, verify: bool) -> None:
     path = Path(ledger.url)
     found, damaged = ledger.inspect(damages=verify)
     _facts(report, found)
+    if found.replay_is_due:
+        report.problems.append(
+            "The tables were folded by other rules than this version's, or nobody knows by which: old rows may lack "
+            "what new ones have. See what would change with `ledger replay --dry-run`, then run `ledger replay`."
+        )
     _journal(report, found, network=on_network(path))
     for judge in (_contested, _unreadable, _ahead, _relaunched):
         judge(report, found)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ledger.handle import Handle
+from ledger.progress import Watcher
 
 if TYPE_CHECKING:
     from ledger.store.backup import Restored
@@ -25,13 +26,16 @@ class Upkeep(Handle):
             with self._database.write():
                 pass
 
-    def replay(self) -> int:
-        """Throw the projected tables away and fold all events again; return the number of runs."""
-        from ledger.store import replay
+    def replay(self, *, progress: Watcher | None = None) -> int:
+        """Throw the projected tables away and fold all events again; return the number of runs.
+
+        Readers and writers go on meanwhile: new tables are built beside the old ones and exchanged with them.
+        *progress* is called now and then with how many events are done, of how many.
+        """
+        from ledger.store.replay import replay
 
         self._database.require()
-        with self._database.write() as connection:
-            return replay.rebuild(connection)
+        return replay(self._database, progress)
 
     def verify(self) -> Verification:
         """Check digests, chains and heads, and that every row equals the fold of its events.

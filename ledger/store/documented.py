@@ -79,7 +79,7 @@ def _crash_check(connection: Connection, tracked: Tracked, facts: list[Fact]) ->
 
 def _launch_check(connection: Connection, tracked: Tracked, facts: list[Fact]) -> list[Fact]:
     """Nothing is left to say by the same launch again; another launch of the same run is refused."""
-    known = reading.facts_of_run(connection, tracked.run_id) if tracked.version else []
+    known = reading.facts_of_run(connection, tracked.run_id, tracked.version) if tracked.version else []
     said = _of_launch(facts, 0)
     differences = [
         differing(said, _of_launch(known, place))

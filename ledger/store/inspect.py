@@ -13,6 +13,8 @@ import sqlalchemy as sa
 
 from ledger.events.upcast import understood
 from ledger.projections.claims import Claim, settle
+from ledger.projections.stamp import fold_stamp
+from ledger.store import state
 from ledger.store.statements import Connection, compiled
 from ledger.store.tables import migrations, training_claims, training_events, training_heads, training_runs, voided_runs
 
@@ -45,6 +47,7 @@ class Inspection:
     """A ledger at one moment."""
 
     journal_mode: str
+    replay_is_due: bool
     events: int
     runs: int
     voided: int
@@ -60,6 +63,7 @@ def inspect(connection: Connection) -> Inspection:
     (journal_mode,) = connection.execute("PRAGMA journal_mode").fetchone()
     return Inspection(
         journal_mode=journal_mode,
+        replay_is_due=_replay_is_due(connection),
         events=_count(connection, training_events),
         runs=_count(connection, training_runs),
         voided=_count(connection, voided_runs),
@@ -69,6 +73,12 @@ def inspect(connection: Connection) -> Inspection:
         relaunched=tuple(_relaunched(connection)),
         migrations=_migrations(connection),
     )
+
+
+def _replay_is_due(connection: Connection) -> bool:
+    """Whether the tables were folded by other rules than this code's, as far as anybody wrote it down."""
+    by = state.named(connection, state.FOLDED_BY).get(state.FOLDED_BY)
+    return by != fold_stamp() and _count(connection, training_heads) > 0
 
 
 def damage(connection: Connection) -> str | None:

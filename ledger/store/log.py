@@ -66,7 +66,7 @@ def append(
     for position, (event_id, row) in zip(positions, new.items(), strict=True):
         answers[event_id] = (position, *row[1:])
     if new:
-        projector.save(recorded_at)
+        projector.save()
     return Accepted([answers[fact.event_id] for fact in facts], positions)
 
 
@@ -93,7 +93,7 @@ def _check_version(projector: Projector, new: Sequence[Fact], expected_version: 
 def _accept(projector: Projector, fact: Fact, digest: str, recorded_at: str) -> StoredRow:
     tracked = projector.run(fact.run_id)
     chain = chained(tracked.chain, digest)
-    tracked.accept(fact, chain)
+    tracked.accept(fact, tracked.version + 1, chain, recorded_at)
     return (
         fact.event_id,
         fact.run_id,

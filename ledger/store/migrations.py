@@ -17,7 +17,8 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from ledger import origin
 from ledger.errors import NewerLedger, NotALedger
 from ledger.events.times import text_of
-from ledger.store import tables
+from ledger.projections.stamp import fold_stamp
+from ledger.store import state, tables
 from ledger.store.guards import GUARDS
 
 __all__ = ["STEPS", "Step", "migrate", "pending", "schema_statements"]
@@ -94,6 +95,8 @@ def migrate(connection: sqlite3.Connection, path: str, insist: Insist) -> None:
                 "INSERT INTO ledger_migrations (name, applied_at) VALUES (?, ?)",
                 (step.name, text_of(origin.now())),
             )
+        if new:
+            state.remember(connection, state.FOLDED_BY, fold_stamp())
         insist(connection, "COMMIT")
     except BaseException:
         if connection.in_transaction:

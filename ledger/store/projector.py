@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 
 import sqlalchemy as sa
 
@@ -18,9 +18,9 @@ from ledger.projections.fold import canonical, evolve, evolve_late, fold_facts, 
 from ledger.projections.life import FOLDED, Life, Row
 from ledger.store.reading import facts_of_run
 from ledger.store.statements import Connection, Statement, compiled, inserting, updating
-from ledger.store.tables import training_claims, training_heads, training_runs, voided_runs
+from ledger.store.tables import PROJECTION, Projection
 
-__all__ = ["Projector", "Tracked", "holder", "settle_ids"]
+__all__ = ["Projector", "Tracked", "claims_to", "settle_ids"]
 
 
 @dataclass(slots=True)
@@ -31,60 +31,63 @@ class Tracked:
     version: int = 0
     chain: str = ""
     newest: tuple[str, str] = ("", "")
-    first_recorded_at: str | None = None
+    first_recorded_at: str = ""
+    has_head: bool = False
     unreadable: int = 0
     life: Life | None = None
     stored: Row | None = None
-    stored_in: sa.Table = training_runs
+    stored_in: sa.Table | None = None
     claim: Claim | None = None
+    recorded_at: str = ""
     new: list[Fact] = field(default_factory=list)
 
-    def accept(self, fact: Fact, chain: str) -> None:
-        self.version += 1
-        self.chain = chain
+    def accept(self, fact: Fact, version: int, chain: str, recorded_at: str) -> None:
+        """Take the run's next event in order of acceptance."""
+        self.version, self.chain, self.recorded_at = version, chain, recorded_at
+        self.first_recorded_at = self.first_recorded_at or recorded_at
         self.new.append(fact)
 
 
 class Projector:
-    """The runs that one transaction touches."""
+    """The runs that one transaction touches, and the tables in which it keeps them."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, tables: Projection = PROJECTION) -> None:
         self._connection = connection
+        self._tables = tables
         self._tracked: dict[str, Tracked] = {}
 
     def run(self, run_id: str) -> Tracked:
         """Return the run as the ledger knows it; an empty one where it does not."""
         found = self._tracked.get(run_id)
         if found is None:
-            found = self._tracked[run_id] = _load(self._connection, run_id)
+            found = self._tracked[run_id] = _load(self._connection, self._tables, run_id)
         return found
 
-    def save(self, recorded_at: str) -> None:
+    def save(self) -> None:
         """Fold what was accepted and write the rows and the W&B ids that follow."""
         contested: set[str] = set()
         for tracked in self._tracked.values():
             if tracked.new:
-                contested |= self._save(tracked, recorded_at)
-        settle_ids(self._connection, contested)
+                contested |= self._save(tracked)
+        settle_ids(self._connection, self._tables, contested)
 
-    def _save(self, tracked: Tracked, recorded_at: str) -> set[str]:
+    def _save(self, tracked: Tracked) -> set[str]:
         new = sorted(tracked.new, key=canonical)
         # What could not be read when it came may be readable by now: such a run is always folded afresh.
         if tracked.unreadable or not _fold_onto(tracked, new):
-            facts = facts_of_run(self._connection, tracked.run_id)
+            facts = facts_of_run(self._connection, tracked.run_id, tracked.version)
             tracked.life = fold_facts(facts)
             tracked.unreadable = sum(fact.understood is None for fact in facts)
         else:
             tracked.unreadable = sum(fact.understood is None for fact in new)
         tracked.newest = max(tracked.newest, canonical(new[-1]))
-        self._save_head(tracked, recorded_at)
+        self._save_head(tracked)
         if tracked.life is None:
             return set()
-        self._save_row(tracked, tracked.life, recorded_at)
+        self._save_row(tracked, tracked.life)
         return self._save_claim(tracked, tracked.life.claimed())
 
-    def _save_head(self, tracked: Tracked, recorded_at: str) -> None:
-        first = tracked.first_recorded_at
+    def _save_head(self, tracked: Tracked) -> None:
         values = {
             "the_run": tracked.run_id,
             "run_id": tracked.run_id,
@@ -92,18 +95,19 @@ class Projector:
             "chain": tracked.chain,
             "newest_occurred_at": tracked.newest[0],
             "newest_event_id": tracked.newest[1],
-            "first_recorded_at": first or recorded_at,
+            "first_recorded_at": tracked.first_recorded_at,
             "unreadable": tracked.unreadable,
             "beside": tracked.life.beside() if tracked.life else "",
         }
-        tracked.first_recorded_at = first or recorded_at
-        statement = inserting(training_heads) if first is None else updating(training_heads, _HEAD)
+        heads = self._tables.heads
+        statement = updating(heads, _HEAD) if tracked.has_head else inserting(heads)
+        tracked.has_head = True
         statement.run(self._connection, values)
 
-    def _save_row(self, tracked: Tracked, life: Life, recorded_at: str) -> None:
-        table = training_runs if life.void_reason is None else voided_runs
-        row = {**life.row, "created_at_db": tracked.first_recorded_at, "updated_at_db": recorded_at}
-        if table is voided_runs:
+    def _save_row(self, tracked: Tracked, life: Life) -> None:
+        table = self._tables.runs if life.void_reason is None else self._tables.voided
+        row = {**life.row, "created_at_db": tracked.first_recorded_at, "updated_at_db": tracked.recorded_at}
+        if life.void_reason is not None:
             row["reason"] = life.void_reason
         stored = tracked.stored
         if stored is not None and table is tracked.stored_in:
@@ -111,7 +115,7 @@ class Projector:
             if changed:
                 updating(table, tuple(changed)).run(self._connection, {**changed, "the_run": tracked.run_id})
             return
-        if stored is not None:
+        if stored is not None and tracked.stored_in is not None:
             deleting(tracked.stored_in).run(self._connection, {"the_run": tracked.run_id})
         inserting(table).run(self._connection, {**row, "wandb_run_id": None})
 
@@ -121,10 +125,10 @@ class Projector:
         if claim == before:
             return set()
         if before is not None:
-            deleting(training_claims).run(self._connection, {"the_run": tracked.run_id})
-            vacating().run(self._connection, {"the_run": tracked.run_id})
+            deleting(self._tables.claims).run(self._connection, {"the_run": tracked.run_id})
+            vacating(self._tables.runs).run(self._connection, {"the_run": tracked.run_id})
         if claim is not None:
-            inserting(training_claims).run(self._connection, claim._asdict())
+            inserting(self._tables.claims).run(self._connection, claim._asdict())
         return {claimed.wandb_run_id for claimed in (before, claim) if claimed is not None}
 
 
@@ -143,23 +147,19 @@ def _fold_onto(tracked: Tracked, new: Sequence[Fact]) -> bool:
     return True
 
 
-def settle_ids(connection: Connection, ids: Iterable[str]) -> None:
+def settle_ids(connection: Connection, tables: Projection, ids: Iterable[str]) -> None:
     """Give each W&B id to the run that holds it, and take it from all others."""
     for wandb_run_id in sorted(ids):
-        winner = holder(connection, wandb_run_id)
+        winner = settle(claims_to(connection, wandb_run_id, tables))
         values = {"the_id": wandb_run_id, "the_run": winner or ""}
-        yielding().run(connection, values)
+        yielding(tables.runs).run(connection, values)
         if winner is not None:
-            updating(training_runs, ("wandb_run_id",)).run(connection, {**values, "wandb_run_id": wandb_run_id})
+            updating(tables.runs, ("wandb_run_id",)).run(connection, {**values, "wandb_run_id": wandb_run_id})
 
 
-def holder(connection: Connection, wandb_run_id: str) -> str | None:
-    """Return the run that holds the W&B id."""
-    return settle(claims_to(connection, wandb_run_id))
-
-
-def claims_to(connection: Connection, wandb_run_id: str) -> list[Claim]:
-    return [Claim(*row) for row in _claimants().run(connection, {"the_id": wandb_run_id})]
+def claims_to(connection: Connection, wandb_run_id: str, tables: Projection = PROJECTION) -> list[Claim]:
+    """Return all claims to one W&B id."""
+    return [Claim(*row) for row in _claimants(tables.claims).run(connection, {"the_id": wandb_run_id})]
 
 
 _HEAD = ("version", "chain", "newest_occurred_at", "newest_event_id", "unreadable", "beside")
@@ -167,26 +167,30 @@ _THE_RUN = sa.bindparam("the_run", type_=sa.Text())
 _THE_ID = sa.bindparam("the_id", type_=sa.Text())
 
 
-@cache
+# Cached by table; those of a replay come and go.
+_kept = lru_cache(maxsize=32)
+
+
+@_kept
 def deleting(table: sa.Table) -> Statement:
     return compiled(sa.delete(table).where(table.c.run_id == _THE_RUN))
 
 
-@cache
-def vacating() -> Statement:
-    return compiled(sa.update(training_runs).where(training_runs.c.run_id == _THE_RUN).values(wandb_run_id=sa.null()))
+@_kept
+def vacating(runs: sa.Table) -> Statement:
+    return compiled(sa.update(runs).where(runs.c.run_id == _THE_RUN).values(wandb_run_id=sa.null()))
 
 
-@cache
-def yielding() -> Statement:
-    lost = (training_runs.c.wandb_run_id == _THE_ID) & (training_runs.c.run_id != _THE_RUN)
-    return compiled(sa.update(training_runs).where(lost).values(wandb_run_id=sa.null()))
+@_kept
+def yielding(runs: sa.Table) -> Statement:
+    lost = (runs.c.wandb_run_id == _THE_ID) & (runs.c.run_id != _THE_RUN)
+    return compiled(sa.update(runs).where(lost).values(wandb_run_id=sa.null()))
 
 
-@cache
-def _claimants() -> Statement:
-    named = [training_claims.c[name] for name in Claim._fields]
-    return compiled(sa.select(*named).where(training_claims.c.wandb_run_id == _THE_ID))
+@_kept
+def _claimants(claims: sa.Table) -> Statement:
+    named = [claims.c[name] for name in Claim._fields]
+    return compiled(sa.select(*named).where(claims.c.wandb_run_id == _THE_ID))
 
 
 _HEAD_LOADED = (
@@ -202,40 +206,42 @@ _FOLDED = frozenset(FOLDED)
 _ROW_LOADED = (*FOLDED, "created_at_db", "updated_at_db")
 
 
-@cache
-def _loading() -> Statement:
-    """The head, what the run claims, and its row, if it has one in `training_runs`."""
-    head, claim = training_heads, training_claims
+@_kept
+def _loading(tables: Projection) -> Statement:
+    """The head, what the run claims, and its row, if it has one among the runs that are not voided."""
+    head, claim, runs = tables.heads, tables.claims, tables.runs
     columns = [head.c[name] for name in _HEAD_LOADED]
     columns += [claim.c[name] for name in Claim._fields]
-    columns += [training_runs.c[name] for name in _ROW_LOADED]
+    columns += [runs.c[name] for name in _ROW_LOADED]
     joined = head.outerjoin(claim, claim.c.run_id == head.c.run_id)
-    joined = joined.outerjoin(training_runs, training_runs.c.run_id == head.c.run_id)
+    joined = joined.outerjoin(runs, runs.c.run_id == head.c.run_id)
     return compiled(sa.select(*columns).select_from(joined).where(head.c.run_id == _THE_RUN))
 
 
-@cache
-def _loading_voided() -> Statement:
-    columns = [voided_runs.c[name] for name in (*_ROW_LOADED, "reason")]
-    return compiled(sa.select(*columns).where(voided_runs.c.run_id == _THE_RUN))
+@_kept
+def _loading_voided(voided: sa.Table) -> Statement:
+    columns = [voided.c[name] for name in (*_ROW_LOADED, "reason")]
+    return compiled(sa.select(*columns).where(voided.c.run_id == _THE_RUN))
 
 
-def _load(connection: Connection, run_id: str) -> Tracked:
+def _load(connection: Connection, tables: Projection, run_id: str) -> Tracked:
     key = {"the_run": run_id}
-    found = _loading().run(connection, key).fetchone()
+    found = _loading(tables).run(connection, key).fetchone()
     if found is None:
         return Tracked(run_id)
     version, chain, newest_at, newest_id, first_recorded_at, unreadable, beside = found[:7]
-    tracked = Tracked(run_id, version, chain, (newest_at, newest_id), first_recorded_at, unreadable)
+    tracked = Tracked(run_id, version, chain, (newest_at, newest_id), first_recorded_at, True, unreadable)
     if found[7] is not None:
         tracked.claim = Claim(*found[7:12])
     stored = dict(zip(_ROW_LOADED, found[12:], strict=True))
     if stored["run_id"] is None:
-        voided = _loading_voided().run(connection, key).fetchone()
+        voided = _loading_voided(tables.voided).run(connection, key).fetchone()
         if voided is None:
             return tracked
         stored = dict(zip((*_ROW_LOADED, "reason"), voided, strict=True))
-        tracked.stored_in = voided_runs
+        tracked.stored_in = tables.voided
+    else:
+        tracked.stored_in = tables.runs
     row = stored.copy()
     for name in stored.keys() - _FOLDED:
         del row[name]

@@ -28,6 +28,7 @@ __all__ = [
 EVENT_COLUMNS = tuple(column.name for column in training_events.columns)
 _FACT = ("event_id", "run_id", "type", "schema_version", "occurred_at", "source", "payload")
 _THE_RUN = sa.bindparam("the_run", type_=sa.Text())
+_UP_TO = sa.bindparam("up_to", type_=sa.Integer())
 
 
 def fact_of(  # noqa: PLR0917 -- a stored row, spread
@@ -40,13 +41,15 @@ def fact_of(  # noqa: PLR0917 -- a stored row, spread
 
 @cache
 def _facts() -> Statement:
-    chosen = sa.select(*(training_events.c[name] for name in _FACT)).where(training_events.c.run_id == _THE_RUN)
-    return compiled(chosen.order_by(training_events.c.version))
+    events = training_events.c
+    chosen = sa.select(*(events[name] for name in _FACT)).where(events.run_id == _THE_RUN, events.version <= _UP_TO)
+    return compiled(chosen.order_by(events.version))
 
 
-def facts_of_run(connection: Connection, run_id: str) -> list[Fact]:
-    """Return all facts of a run, in the order in which they were accepted."""
-    return [fact_of(*row) for row in _facts().run(connection, {"the_run": run_id})]
+def facts_of_run(connection: Connection, run_id: str, up_to_version: int) -> list[Fact]:
+    """Return the facts of a run up to a version, in the order in which they were accepted."""
+    key = {"the_run": run_id, "up_to": up_to_version}
+    return [fact_of(*row) for row in _facts().run(connection, key)]
 
 
 def recorded(row: StoredRow) -> Recorded:

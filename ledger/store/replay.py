@@ -1,57 +1,185 @@
-"""Throw the projected tables away and fold the ledger again, run by run."""
+"""Throw the projected tables away and fold the ledger again, while readers and writers go on.
+
+The tables are built beside the old ones, as of the position at which the replay began; what is
+appended meanwhile is then folded onto them by the projector itself, and the last of it in the
+transaction that exchanges old and new. So nobody ever sees a table that is half built, and nobody
+waits for longer than a part of the work takes.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
-from operator import itemgetter
+from contextlib import closing
+from itertools import islice
 
 import sqlalchemy as sa
 
-from ledger.projections.claims import Claim, settle
-from ledger.store.folding import FoldedRun, folded_runs
+from ledger.progress import Pace, Watcher
+from ledger.projections.claims import Claim
+from ledger.projections.stamp import fold_stamp
+from ledger.store import state
+from ledger.store.evidence import keep_evidence, suspects
+from ledger.store.folding import Birth, FoldedRun, births, fold_run
+from ledger.store.projector import Projector, settle_ids
+from ledger.store.reading import EVENT_COLUMNS, fact_of
+from ledger.store.sqlite import MEMORY, Database
 from ledger.store.statements import Connection, compiled, inserting, updating
-from ledger.store.tables import (
-    projected,
-    training_claims,
-    training_heads,
-    training_runs,
-    voided_runs,
-)
+from ledger.store.swap import Beside, Copied, Unexchangeable, exchange, exchangeable
+from ledger.store.tables import PROJECTION, Projection
 
-__all__ = ["holders", "rebuild"]
+__all__ = ["rebuild", "replay"]
 
-_CHUNK = 500
+_RUNS_AT_ONCE = 200  # folded and written in one transaction: for so long others wait
+_PARTS_A_CHECKPOINT = 4  # the WAL is kept short, and each checkpoint too
+_EVENTS_AT_ONCE = 500  # caught up with in one transaction
+_LAST_EVENTS_MAX = 50  # folded in the transaction that exchanges the tables
 
 
-def rebuild(connection: Connection) -> int:
+def replay(database: Database, watcher: Watcher | None = None) -> int:
+    """Rebuild all projected tables, and return the number of runs that they hold.
+
+    A replay that is killed leaves the tables as they were, and what it had built is removed by the next.
+    """
+    with database.read() as connection:
+        copied = exchangeable(connection) if database.path != MEMORY else None
+    if copied is None or not _exchanged(database, copied, watcher):
+        with database.write() as connection:  # then nobody else may write meanwhile
+            rebuild(connection, watcher)
+    with database.read() as connection:
+        return _counted(connection)
+
+
+def _exchanged(database: Database, copied: Copied, watcher: Watcher | None) -> bool:
+    try:
+        with Beside(database, copied) as tables:
+            _exchange_when_caught_up(database, tables, _build(database, tables, watcher))
+    except Unexchangeable:
+        return False
+    return True
+
+
+def _build(database: Database, tables: Projection, watcher: Watcher | None) -> int:
+    """Fold every run as of one position into *tables*, and return that position."""
+    with database.read() as connection:
+        (reached,) = connection.execute("SELECT coalesce(max(position), 0) FROM training_events").fetchone()
+    pace = Pace(reached, watcher)
+    number = 0
+    with closing(_Births(database, reached)) as all_births:
+        for part in all_births.parts(_RUNS_AT_ONCE):
+            with database.snapshot() as connection:
+                folded = [fold_run(connection, birth, reached) for birth in part]
+            with database.write() as connection:
+                _write(connection, tables, folded)
+            number += 1
+            if number % _PARTS_A_CHECKPOINT == 0:
+                database.checkpoint()
+            pace.step(sum(birth.events for birth in part))
+    pace.finish()
+    return int(reached)
+
+
+class _Births:
+    """The runs of the ledger on a connection of its own, in a temporary table: the list may be long."""
+
+    def __init__(self, database: Database, reached: int) -> None:
+        self._connection = database.connected()
+        self._connection.execute("CREATE TEMP TABLE births (number INTEGER PRIMARY KEY, run_id TEXT, events INTEGER)")
+        self._connection.executemany(
+            "INSERT INTO births (run_id, events) VALUES (?, ?)", births(self._connection, reached)
+        )
+
+    def parts(self, size: int) -> Iterator[list[Birth]]:
+        every = map(Birth._make, self._connection.execute("SELECT run_id, events FROM temp.births ORDER BY number"))
+        while part := list(islice(every, size)):
+            yield part
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def _exchange_when_caught_up(database: Database, tables: Projection, reached: int) -> None:
+    """Follow the appends until few are left, then fold those and exchange the tables in one transaction."""
+    with database.read() as connection:
+        suspected = suspects(connection, tables)
+    while True:
+        with database.write() as connection:
+            behind = _behind(connection, reached)
+            reached = _catch_up(connection, tables, reached)
+            if behind <= _LAST_EVENTS_MAX:
+                keep_evidence(connection, tables, suspected)
+                state.remember(connection, state.FOLDED_BY, fold_stamp())
+                exchange(connection, tables)
+                return
+        database.checkpoint()
+
+
+def _behind(connection: Connection, reached: int) -> int:
+    asked = "SELECT count(*) FROM (SELECT 1 FROM training_events WHERE position > ? LIMIT ?)"
+    (count,) = connection.execute(asked, (reached, _LAST_EVENTS_MAX + 1)).fetchone()
+    return int(count)
+
+
+_LISTED = ", ".join(EVENT_COLUMNS)
+_AFTER = f"SELECT {_LISTED} FROM training_events WHERE position > ? ORDER BY position LIMIT {_EVENTS_AT_ONCE}"
+
+
+def _catch_up(connection: Connection, tables: Projection, reached: int) -> int:
+    """Fold the next events behind *reached* onto *tables*, as the projector does with every append."""
+    projector = Projector(connection, tables)
+    for row in connection.execute(_AFTER, (reached,)).fetchall():
+        event = dict(zip(EVENT_COLUMNS, row, strict=True))
+        fact = fact_of(*(event[name] for name in _OF_A_FACT))
+        projector.run(fact.run_id).accept(fact, event["version"], event["chain"], event["recorded_at"])
+        reached = event["position"]
+    projector.save()
+    return reached
+
+
+_OF_A_FACT = ("event_id", "run_id", "type", "schema_version", "occurred_at", "source", "payload")
+
+
+def rebuild(connection: Connection, watcher: Watcher | None = None) -> int:
     """Rebuild all projected tables in the open transaction, and return the number of runs they hold."""
-    for table in projected:
+    for table in PROJECTION[:-1]:
         connection.execute(compiled(sa.delete(table)).sql)
-    count = 0
-    chunk: list[FoldedRun] = []
-    for folded in folded_runs(connection):
-        chunk.append(folded)
-        if len(chunk) >= _CHUNK:
-            count += _write(connection, chunk)
-            chunk = []
-    count += _write(connection, chunk)
-    for wandb_run_id, holder in holders(connection):
-        updating(training_runs, ("wandb_run_id",)).run(connection, {"the_run": holder, "wandb_run_id": wandb_run_id})
-    return count
+    (total,) = connection.execute("SELECT count(*) FROM training_events").fetchone()
+    pace = Pace(total, watcher)
+    every = births(connection)
+    while part := list(islice(every, _RUNS_AT_ONCE)):
+        _write(connection, PROJECTION, [fold_run(connection, birth) for birth in part])
+        pace.step(sum(birth.events for birth in part))
+    state.remember(connection, state.FOLDED_BY, fold_stamp())
+    pace.finish()
+    return _counted(connection)
 
 
-def _write(connection: Connection, chunk: Sequence[FoldedRun]) -> int:
-    lives = [(folded, folded.life) for folded in chunk if folded.life is not None]
-    for table in (training_runs, voided_runs):
-        rows = [f.row() for f, life in lives if (life.void_reason is None) == (table is training_runs)]
-        _insert_many(connection, table, [{**row, "wandb_run_id": None} for row in rows])
+def _write(connection: Connection, tables: Projection, folded: Sequence[FoldedRun]) -> None:
+    lives = [(run, run.life) for run in folded if run.life is not None]
     claims = [claim for _, life in lives if (claim := life.claimed()) is not None]
-    _insert_many(connection, training_claims, [claim._asdict() for claim in claims])
-    statement = updating(training_heads, ("unreadable", "beside"))
-    for folded in chunk:
-        statement.run(connection, {"the_run": folded.run_id, **folded.head})
-    return len(lives)
+    _insert_many(connection, tables.claims, [claim._asdict() for claim in claims])
+    contested = _contested(connection, tables.claims, claims)
+    held = {claim.run_id: claim.wandb_run_id for claim in claims if claim.wandb_run_id not in contested}
+    for table in (tables.runs, tables.voided):
+        rows = [run.row() for run, life in lives if (life.void_reason is None) == (table is tables.runs)]
+        _insert_many(connection, table, [{**row, "wandb_run_id": held.get(str(row["run_id"]))} for row in rows])
+    settle_ids(connection, tables, contested)
+    if tables.heads is not PROJECTION.heads:
+        _insert_many(connection, tables.heads, [run.head for run in folded])
+        return
+    # Of the ledger's own heads only what follows from the fold is written: the rest is evidence.
+    derived = updating(tables.heads, ("unreadable", "beside"))
+    for run in folded:
+        derived.run(connection, {"the_run": run.run_id, **run.head})
+
+
+def _contested(connection: Connection, claims: sa.Table, new: Sequence[Claim]) -> set[str]:
+    """The W&B ids of *new* claims that several runs claim."""
+    asked = (
+        f"SELECT wandb_run_id FROM {claims.name} WHERE wandb_run_id IN (SELECT value FROM json_each(?))"
+        " GROUP BY wandb_run_id HAVING count(*) > 1"
+    )
+    return {found for (found,) in connection.execute(asked, (json.dumps([claim.wandb_run_id for claim in new]),))}
 
 
 def _insert_many(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, object]]) -> None:
@@ -59,12 +187,7 @@ def _insert_many(connection: Connection, table: sa.Table, rows: Sequence[Mapping
     connection.executemany(statement.sql, [[row[name] for name in statement.names] for row in rows])
 
 
-def holders(connection: Connection) -> Iterator[tuple[str, str]]:
-    """Return each claimed W&B id with the run that holds it."""
-    claims = training_claims.c
-    named = [claims[name] for name in Claim._fields]
-    every = compiled(sa.select(*named).order_by(claims.wandb_run_id)).ask(connection).fetchall()
-    for wandb_run_id, rows in groupby((Claim(*row) for row in every), key=itemgetter(0)):
-        holder = settle(rows)
-        if holder is not None:
-            yield wandb_run_id, holder
+def _counted(connection: Connection) -> int:
+    asked = "SELECT (SELECT count(*) FROM training_runs) + (SELECT count(*) FROM voided_runs)"
+    (count,) = connection.execute(asked).fetchone()
+    return int(count)

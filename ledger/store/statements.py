@@ -54,7 +54,7 @@ def bound(table: sa.Table, names: Iterable[str]) -> dict[str, sa.BindParameter[o
     return {name: sa.bindparam(name, type_=table.c[name].type) for name in names}
 
 
-@cache
+@lru_cache(maxsize=64)
 def inserting(table: sa.Table) -> Statement:
     """Return the insertion of one whole row, but for a column that numbers itself."""
     numbered = table.autoincrement_column

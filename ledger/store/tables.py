@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -10,11 +11,13 @@ from ledger.projections.columns import Declared, Kind
 from ledger.projections.run import COLUMNS
 
 __all__ = [
+    "PROJECTION",
+    "Projection",
     "conflicts",
     "metadata",
     "migrations",
     "parked",
-    "projected",
+    "projection_named",
     "state",
     "subscriptions",
     "training_claims",
@@ -195,5 +198,20 @@ migrations = sa.Table(
     sqlite_strict=True,
 )
 
-# What a replay throws away and folds again.
-projected = (training_runs, voided_runs, training_claims)
+
+class Projection(NamedTuple):
+    """The tables that the projector keeps equal to the fold: those that people ask, or those of a replay."""
+
+    runs: sa.Table
+    voided: sa.Table
+    claims: sa.Table
+    heads: sa.Table
+
+
+PROJECTION = Projection(training_runs, voided_runs, training_claims, training_heads)
+
+
+def projection_named(prefix: str) -> Projection:
+    """Return tables of the same shape, with *prefix* before every name."""
+    beside = sa.MetaData()
+    return Projection(*(table.to_metadata(beside, name=f"{prefix}{table.name}") for table in PROJECTION))

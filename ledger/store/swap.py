@@ -1,0 +1,185 @@
+"""Tables beside the projected ones, and the moment in which the two are exchanged.
+
+SQLite can rename a table but no index, and to build indexes anew would keep writers waiting. So the
+exchange leaves every name where it is and gives it the other's pages: what the schema says of tables,
+indexes, views and triggers stays as it was, and only `rootpage` changes, in one transaction.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sqlite3
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from types import TracebackType
+
+from ledger import origin
+from ledger.errors import LedgerBusy
+from ledger.events.times import parse_moment, text_of
+from ledger.store import state
+from ledger.store.sqlite import Database
+from ledger.store.statements import Connection
+from ledger.store.tables import PROJECTION, Projection, projection_named
+
+__all__ = ["Beside", "Copied", "Unexchangeable", "exchange", "exchangeable"]
+
+_UNDER_WAY = "replaying_"  # before the names of the tables, and of what the ledger's state says of them
+_MARK = "abcdefghijklmnopqrstuvwxyz"
+_ABANDONED = timedelta(minutes=15)  # a replay that wrote nothing for so long is none any more
+_ROWS_AT_ONCE = 500
+_NAME = r"(\w+|\"\w+\"|`\w+`|\[\w+\])"
+_TABLE = re.compile(rf"CREATE TABLE {_NAME}(.*)", re.DOTALL)
+_INDEX = re.compile(rf"CREATE (UNIQUE )?INDEX {_NAME} ON {_NAME}(.*)", re.DOTALL)
+
+
+class Unexchangeable(Exception):
+    """The tables have to be rebuilt where they are: here the schema cannot be changed so."""
+
+
+@dataclass(frozen=True)
+class Copied:
+    """The statements that create the tables and indexes again under other names."""
+
+    tables: Projection
+    statements: tuple[str, ...]
+
+
+def exchangeable(connection: Connection) -> Copied | None:
+    """Return how the projected tables are made again, with whatever indexes somebody gave them.
+
+    None where that cannot be told.
+    """
+    prefix = f"{_UNDER_WAY}{origin.random_text(_MARK, 8)}_"
+    names = [table.name for table in PROJECTION]
+    places = ", ".join("?" * len(names))
+    asked = (
+        f"SELECT sql FROM sqlite_master WHERE tbl_name IN ({places}) AND type IN ('table', 'index') AND sql NOT NULL"
+    )
+    every = connection.execute(f"{asked} ORDER BY type DESC, name", names).fetchall()
+    statements = [_under_another_name(sql, prefix) for (sql,) in every]
+    if None in statements:
+        return None
+    return Copied(projection_named(prefix), tuple(statement for statement in statements if statement is not None))
+
+
+def _under_another_name(sql: str, prefix: str) -> str | None:
+    """The statement with *prefix* before each name; None where it is written as we do not expect it."""
+    if found := _TABLE.fullmatch(sql):
+        return f"CREATE TABLE {prefix}{_bare(found[1])}{found[2]}"
+    if found := _INDEX.fullmatch(sql):
+        return f"CREATE {found[1] or ''}INDEX {prefix}{_bare(found[2])} ON {prefix}{_bare(found[3])}{found[4]}"
+    return None
+
+
+def _bare(name: str) -> str:
+    return name.strip('"`[]')
+
+
+class Beside:
+    """New, empty tables beside the projected ones for as long as the block lasts."""
+
+    def __init__(self, database: Database, copied: Copied) -> None:
+        self._database = database
+        self._copied = copied
+        self._prefix = copied.tables.runs.name.removesuffix(PROJECTION.runs.name)
+
+    def __enter__(self) -> Projection:
+        remove_abandoned(self._database)
+        with self._database.write() as connection:
+            state.remember(connection, self._prefix, _whose())
+            for statement in self._copied.statements:
+                connection.execute(statement)
+        return self._copied.tables
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        with suppress(LedgerBusy):  # the next replay removes them
+            remove(self._database, self._prefix)
+
+
+def exchange(connection: Connection, tables: Projection) -> None:
+    """Let each projected table, with its indexes, have the pages of the one beside it, and the other way round.
+
+    Raises Unexchangeable, with nothing changed, where that cannot be done.
+    """
+    prefix = tables.runs.name.removesuffix(PROJECTION.runs.name)
+    names = {table.name for table in PROJECTION}
+    found = connection.execute("SELECT name, tbl_name, rootpage FROM sqlite_master WHERE rootpage > 0").fetchall()
+    roots = {name: root for name, _, root in found}
+    pairs = [(name, _beside(name, of, prefix)) for name, of, _ in found if of in names]
+    if any(other not in roots for _, other in pairs):
+        raise Unexchangeable("somebody gave a projected table another index meanwhile")
+    (version,) = connection.execute("PRAGMA schema_version").fetchone()
+    connection.execute("PRAGMA writable_schema = ON")
+    try:
+        for name, other in pairs:
+            moved = [(roots[other], name), (roots[name], other)]
+            connection.executemany("UPDATE sqlite_master SET rootpage = ? WHERE name = ?", moved)
+        connection.execute(f"PRAGMA schema_version = {version + 1}")  # everybody reads the schema again
+    except sqlite3.OperationalError as exc:
+        if "may not be modified" in str(exc):
+            raise Unexchangeable(str(exc)) from exc
+        raise
+    finally:
+        connection.execute("PRAGMA writable_schema = RESET")  # and so do we
+
+
+def _beside(name: str, of: str, prefix: str) -> str:
+    automatic = f"sqlite_autoindex_{of}_"
+    return (
+        f"sqlite_autoindex_{prefix}{of}_{name.removeprefix(automatic)}" if name.startswith(automatic) else prefix + name
+    )
+
+
+def remove_abandoned(database: Database) -> None:
+    """Remove what replays left that were killed."""
+    with database.read() as connection:
+        left = [name for name, value in state.named(connection, _UNDER_WAY).items() if _is_abandoned(value)]
+    for prefix in left:
+        remove(database, prefix)
+
+
+def remove(database: Database, prefix: str) -> None:
+    """Remove the tables with this prefix, a part at a time: to free many pages takes a while."""
+    with database.read() as connection:
+        asked = "SELECT type, name FROM sqlite_master WHERE name LIKE ? ESCAPE '!' AND sql NOT NULL ORDER BY type"
+        found = connection.execute(asked, (f"{prefix.replace('_', '!_')}%",)).fetchall()
+    for kind, name in found:
+        if kind == "table":
+            while _remove_some(database, name):
+                pass
+        with database.write() as connection:
+            connection.execute(f'DROP {kind} IF EXISTS "{name}"')
+    with database.write() as connection:
+        state.forget(connection, prefix)
+    database.checkpoint()
+
+
+def _remove_some(database: Database, table: str) -> bool:
+    with database.write() as connection:
+        (secure,) = connection.execute("PRAGMA secure_delete").fetchone()
+        connection.execute("PRAGMA secure_delete = OFF")  # all that is removed here stands elsewhere too
+        some = f'SELECT run_id FROM "{table}" LIMIT {_ROWS_AT_ONCE}'
+        removed = connection.execute(f'DELETE FROM "{table}" WHERE run_id IN ({some})').rowcount
+        connection.execute(f"PRAGMA secure_delete = {secure}")
+    return removed > 0
+
+
+def _whose() -> str:
+    identity = origin.source()
+    return json.dumps({"host": identity.get("host"), "pid": identity.get("pid"), "since": text_of(origin.utc_now())})
+
+
+def _is_abandoned(whose: str) -> bool:
+    """Whether the replay that left this is gone: its process, if that was on this machine, or for long."""
+    said = json.loads(whose)
+    if said["host"] == origin.source().get("host") and said["pid"] != os.getpid():
+        try:
+            os.kill(int(said["pid"]), 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+    return origin.utc_now() - parse_moment(said["since"]) > _ABANDONED

@@ -1,0 +1,371 @@
+"""A replay builds new tables beside the old ones: nobody waits, nobody sees half of it, and nothing is lost."""
+
+from __future__ import annotations
+
+import dataclasses
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger import Ledger
+from ledger.doctor import examine
+from ledger.events import Event
+from ledger.progress import Progress
+from ledger.projections.run import COLUMNS, HYPERPARAMETERS
+from ledger.store import folding, replay, swap
+from tests.builders import (
+    annotated,
+    completed,
+    heartbeat,
+    launched,
+    shown,
+    started,
+    told,
+    trials,
+    voided,
+    wandb_attached,
+)
+from tests.store.crowd import ROOT
+from tests.strategies import RUN_IDS, histories
+
+
+def schema(path: Path) -> dict[str, str]:
+    with closing(sqlite3.connect(path)) as db:
+        return dict(db.execute("SELECT name, sql FROM sqlite_master").fetchall())
+
+
+def behind(path: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(path)) as db, db:
+        for statement in statements:
+            db.execute(statement)
+
+
+def some_runs(count: int) -> list[Event]:
+    made: list[Event] = []
+    for number in range(count):
+        run = f"r{number}"
+        made += [
+            launched(number, run=run, config={"batch_size": number}, host="ec2"),
+            wandb_attached(number + 1, run=run, wandb_run_id=f"w{number // 2}"),
+            heartbeat(number + 2, run=run, metrics={"loss": 1 / (number + 1)}),
+        ]
+        if number % 7 == 0:
+            made.append(voided(number + 3, run=run, reason="bogus"))
+    return made
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a replay write a few runs at a time, so that a small ledger takes many parts."""
+    monkeypatch.setattr(replay, "_RUNS_AT_ONCE", 3)
+    monkeypatch.setattr(replay, "_EVENTS_AT_ONCE", 4)
+    monkeypatch.setattr(replay, "_LAST_EVENTS_MAX", 2)
+
+
+def after_each_part(monkeypatch: pytest.MonkeyPatch, do: Callable[[int], None]) -> None:
+    """Do something between any two parts that a replay writes, as other processes do."""
+    build, number = replay._write, 0
+
+    def write_and_do(*arguments: object) -> None:
+        nonlocal number
+        build(*arguments)
+        threads = [threading.Thread(target=do, args=(number,))]
+        number += 1
+        waiting.extend(threads)
+        for thread in threads:
+            thread.start()
+
+    waiting: list[threading.Thread] = []
+    monkeypatch.setattr(replay, "_write", write_and_do)
+    # The lock is held inside of `_write`; whoever appends waits until the part is committed.
+    finish = replay._exchange_when_caught_up
+
+    def join_and_finish(*arguments: object) -> None:
+        for thread in waiting:
+            thread.join()
+        finish(*arguments)
+
+    monkeypatch.setattr(replay, "_exchange_when_caught_up", join_and_finish)
+
+
+@pytest.mark.usefixtures("small_parts")
+@given(histories(RUN_IDS))
+def test_a_replay_gives_what_the_events_tell(events: list[Event]) -> None:
+    """In a file, in parts, over any history: the same rows as the pure fold, and as before."""
+    with Ledger(":memory:") as memory:
+        memory.append(events)
+        told_by_memory = shown(memory)
+        memory.replay()
+        assert shown(memory) == told_by_memory == told(events)
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("seed", range(trials(10, 100)))
+def test_what_is_appended_meanwhile_is_in_it(path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """In order and out of order, to runs that were built and that were not, with contested ids and voids."""
+    random = Random(seed)
+    events = [event for event in some_runs(20) if random.random() < 0.8]
+    later: list[Event] = []
+    for number in range(30):
+        run = f"r{random.randrange(25)}"
+        make = random.choice([heartbeat, started, completed, launched, voided, annotated, wandb_attached])
+        said = {
+            voided: {"reason": "x"},
+            annotated: {"note": f"n{number}", "tags": (f"t{number}",)},
+            wandb_attached: {"wandb_run_id": f"w{random.randrange(6)}"},
+            launched: {"config": {"batch_size": number}},
+        }
+        later.append(make(random.randrange(-5, 40), run=run, **said.get(make, {})))
+    with Ledger(path) as book, Ledger(path) as other:
+        book.append(events)
+
+        def append_some(number: int) -> None:
+            other.append(later[5 * number : 5 * number + 5])
+
+        after_each_part(monkeypatch, append_some)
+        book.replay()
+        assert book.verify(), book.verify().differences
+        there = {event.event_id for event in book.events()}
+        assert shown(book) == told(event for event in [*events, *later] if event.event_id in there)
+        assert len(there) > len(events)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_nobody_sees_a_table_that_is_half_built(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that were wrong are wrong until the exchange, and right from then on, all at once; and readers do not wait."""
+    with Ledger(path) as book, Ledger(path) as reader:
+        book.append(some_runs(40))
+        behind(path, "UPDATE training_runs SET host = 'elsewhere'")
+        seen: list[tuple[int, frozenset[str]]] = []
+        done = threading.Event()
+
+        def look() -> None:
+            while not done.is_set():
+                rows = reader.query_runs(limit=None)
+                seen.append((len(rows), frozenset(row["host"] for row in rows)))
+
+        watching = threading.Thread(target=look)
+        after_each_part(monkeypatch, lambda _: time.sleep(0.01))
+        watching.start()
+        book.replay()
+        done.set()
+        watching.join()
+
+    assert {count for count, _ in seen} == {34}
+    assert {hosts for _, hosts in seen} <= {frozenset({"elsewhere"}), frozenset({"ec2"})}
+    assert seen[0][1] == {"elsewhere"}
+
+
+def test_what_others_hung_on_the_tables_survives(path: Path) -> None:
+    """Views, triggers and indexes of others keep their names and work, and the schema is to the letter as before."""
+    with Ledger(path) as book:
+        book.append(some_runs(20))
+        behind(
+            path,
+            "CREATE VIEW crashed AS SELECT run_id FROM training_runs WHERE status = 'crashed'",
+            "CREATE INDEX by_name ON training_runs (run_name, batch_size) WHERE run_name IS NOT NULL",
+            'CREATE UNIQUE INDEX "by_run" ON "voided_runs" (run_id, host)',
+            "CREATE TABLE seen (run_id TEXT)",
+            "CREATE TRIGGER note AFTER INSERT ON training_runs BEGIN INSERT INTO seen VALUES (NEW.run_id); END",
+        )
+        before = schema(path)
+        book.replay()
+        book.replay()
+        assert schema(path) == before
+        book.append(launched(0, run="new", run_name="n"))
+        assert book.verify()
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert db.execute("SELECT * FROM seen").fetchall() == [("new",)]
+        assert db.execute("SELECT * FROM crashed").fetchall() == []
+        plan = db.execute("EXPLAIN QUERY PLAN SELECT * FROM training_runs INDEXED BY by_name WHERE run_name = 'n'")
+        assert "by_name" in str(plan.fetchall())
+
+
+def test_a_connection_that_was_open_before_sees_the_new_tables(path: Path) -> None:
+    """Another program's prepared statements and a reader's snapshot go on: the one anew, the other as it was."""
+    with Ledger(path) as book, closing(sqlite3.connect(path, isolation_level=None)) as other:
+        book.append(some_runs(20))
+        behind(path, "UPDATE training_runs SET host = 'elsewhere'")
+        ask = "SELECT DISTINCT host FROM training_runs"
+        other.execute("BEGIN")
+        assert other.execute(ask).fetchall() == [("elsewhere",)]
+        book.replay()
+        assert other.execute(ask).fetchall() == [("elsewhere",)]
+        other.execute("COMMIT")
+        assert other.execute(ask).fetchall() == [("ec2",)]
+
+
+@pytest.mark.parametrize(
+    "what", ["an index whose name we cannot read", "a schema that nobody may touch", "an index meanwhile"]
+)
+def test_where_tables_cannot_be_exchanged_they_are_rebuilt(
+    path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Then writers wait for it, and the tables come out the same."""
+    with Ledger(path) as book:
+        book.append(some_runs(20))
+        if what == "an index whose name we cannot read":
+            behind(path, 'CREATE INDEX "odd name (really)" ON training_runs (host)')
+        elif what == "an index meanwhile":
+            copied = swap.exchangeable
+            monkeypatch.setattr(
+                replay, "exchangeable", lambda c: (copied(c), behind(path, "CREATE INDEX i ON training_runs (host)"))[0]
+            )
+        else:
+
+            def refuse(*_: object) -> None:
+                raise swap.Unexchangeable
+
+            monkeypatch.setattr(replay, "exchange", refuse)
+        before = shown(book)
+        behind(path, "UPDATE training_runs SET host = 'elsewhere'")
+        assert book.replay() == 20
+        assert (shown(book), bool(book.verify())) == (before, True)
+    assert not [name for name in schema(path) if name.startswith("replaying_")]
+
+
+def test_two_replays_at_once_do_not_meet(path: Path) -> None:
+    """Each builds its own tables; afterwards everything is right, and nothing of them is left."""
+    with Ledger(path) as book:
+        book.append(some_runs(60))
+        before = shown(book)
+    books = [Ledger(path) for _ in range(3)]
+    threads = [threading.Thread(target=book.replay) for book in books]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for book in books:
+        assert (shown(book), bool(book.verify())) == (before, True)
+        book.close()
+    assert not [name for name in schema(path) if name.startswith("replaying_")]
+
+
+KILLED = """
+import sys
+from ledger import Ledger
+from ledger.store import replay
+replay._RUNS_AT_ONCE = 5
+print("ready", flush=True)
+with Ledger(sys.argv[1]) as book:
+    while True:
+        book.replay()
+"""
+
+
+def test_a_replay_that_is_killed_leaves_everything_whole(path: Path) -> None:
+    """At whatever moment: the tables are right, and the same command removes what is left and finishes the work."""
+    with Ledger(path) as book:
+        book.append(some_runs(60))
+        before = shown(book)
+    random = Random(7)
+    left = 0
+    for _ in range(trials(12, 50)):
+        process = subprocess.Popen([sys.executable, "-c", KILLED, path], cwd=ROOT, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(random.uniform(0.02, 0.35))
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        left += any(name.startswith("replaying_") for name in schema(path))
+        with Ledger(path) as book:
+            assert (shown(book), bool(book.verify())) == (before, True)
+    with Ledger(path) as book:
+        assert book.replay() == 60
+        assert (shown(book), bool(book.verify())) == (before, True)
+    assert left, "no kill met a replay at work"
+    assert not [name for name in schema(path) if name.startswith("replaying_")]
+
+
+def test_the_replay_of_another_that_lives_is_left_alone(path: Path) -> None:
+    """Only what is abandoned is removed: by a process that is gone, or that wrote nothing for a quarter of an hour."""
+    with Ledger(path) as book:
+        book.append(some_runs(3))
+        behind(path, *(f"CREATE TABLE replaying_{mark}_x (run_id TEXT)" for mark in ("lives", "dead", "old")))
+        here = swap._whose()
+        old = here.replace('"since": "20', '"since": "19')
+        with book._database.write() as connection:
+            for mark, whose in (("lives", here), ("dead", here.replace('"pid": ', '"pid": 99999')), ("old", old)):
+                swap.state.remember(connection, f"replaying_{mark}_", whose)
+        book.replay()
+    assert [name for name in schema(path) if name.startswith("replaying_")] == ["replaying_lives_x"]
+
+
+@pytest.mark.parametrize(
+    ("cut", "kind"),
+    [
+        ("DELETE FROM training_events WHERE run_id = 'r1' AND version = 3", "head"),
+        ("DELETE FROM training_events WHERE run_id = 'r1'", "deleted run"),
+        ("DELETE FROM training_heads WHERE run_id = 'r1'", "missing head"),
+    ],
+)
+def test_a_replay_hides_no_cut(path: Path, cut: str, kind: str) -> None:
+    """What the heads say of events that somebody removed is still there afterwards."""
+    with Ledger(path) as book:
+        book.append(some_runs(4))
+        behind(path, "DROP TRIGGER training_events_no_delete", cut)
+        before = {difference.kind for difference in book.verify().differences}
+        book.replay()
+        after = {difference.kind for difference in book.verify().differences}
+
+    assert kind in before
+    assert kind in after
+    assert "row" not in after
+
+
+def test_a_better_extraction_reaches_old_runs_by_replay(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The doctor says that a replay is due as soon as the rules differ, and no more once it was done."""
+    with Ledger(path) as book:
+        book.append(launched(0, config={"optimizer": {"batch": 64}}))
+        assert not [problem for problem in examine(str(path)).problems if "ledger replay" in problem]
+
+        column = COLUMNS["batch_size"]
+        better = dataclasses.replace(
+            column, column=dataclasses.replace(column.column, config=(*column.column.config, "optimizer.batch"))
+        )
+        monkeypatch.setitem(COLUMNS, "batch_size", better)
+        monkeypatch.setitem(HYPERPARAMETERS, "batch_size", better)
+        assert [problem for problem in examine(str(path)).problems if "ledger replay" in problem]
+        book.replay()
+        row = book.get_run("r")
+        assert row is not None
+        assert row["batch_size"] == 64
+        assert not [problem for problem in examine(str(path)).problems if "ledger replay" in problem]
+
+
+@given(st.integers(1, 4), histories(RUN_IDS[:2]))
+def test_a_run_with_very_many_events_folds_in_parts(kept: int, events: list[Event]) -> None:
+    """Where only a few events of a run are held at a time, rows, heads and verification come out the same."""
+    with Ledger(":memory:") as book, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folding, "KEPT_MAX", kept)
+        book.append(events)
+        before = shown(book)
+        book.replay()
+        assert book.verify(), book.verify().differences
+        assert shown(book) == before
+
+
+def test_progress_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many events are done of how many, up to the end."""
+    monkeypatch.setattr("ledger.progress.TOLD_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(replay, "_RUNS_AT_ONCE", 3)
+    told_so_far: list[Progress] = []
+    with Ledger(path) as book:
+        events = book.append(some_runs(9))
+        book.replay(progress=told_so_far.append)
+
+    done = [progress.done for progress in told_so_far]
+    assert done == sorted(done)
+    assert (done[-1], told_so_far[-1].total) == (len(events), len(events))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ledger.as_of import LookingBack
 from ledger.asking import Asking
 from ledger.recording import Recording
 from ledger.upkeep import Upkeep
@@ -9,7 +10,7 @@ from ledger.upkeep import Upkeep
 __all__ = ["Ledger"]
 
 
-class Ledger(Recording, Upkeep, Asking):
+class Ledger(Recording, Upkeep, LookingBack, Asking):
     """One ledger of training runs: `Ledger("runs.db")`, or `Ledger()` for the one that the environment names.
 
     Nothing is opened before it is used. It may be shared by threads and be carried over a fork; as a

@@ -80,11 +80,12 @@ def shortened(value: object, length_max: int = 120) -> str:
 
 
 class RunNotFound(RunError):
-    def __init__(self, run_id: str, *, chain: bool = False) -> None:
+    def __init__(self, run_id: str, *, chain: bool = False, by_then: bool = False) -> None:
         self.run_id = run_id
         what = f"no run with chain_of_custody_id {shortened(run_id)}" if chain else f"no run {shortened(run_id)}"
+        mend = "Ask as of a later moment or position" if by_then else "Record its launch with insert_run(...)"
         super().__init__(
-            f"{what} in this ledger. Record its launch with insert_run(...), "
+            f"{what} in this ledger{' by then' if by_then else ''}. {mend}, "
             "or check that TRAINING_DB_URL or TRAINING_DB_PATH names the ledger you mean."
         )
 
@@ -223,8 +224,8 @@ class LedgerDamaged(Unreachable):
 
 
 class LedgerClosed(Unreachable):
-    def __init__(self) -> None:
-        super().__init__("this Ledger was closed. Open a new one with Ledger(url).")
+    def __init__(self, what: str = "Ledger", again: str = "Ledger(url)") -> None:
+        super().__init__(f"this {what} was closed. Open a new one with {again}.")
 
 
 class MissingExtra(LedgerError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from ledger.progress import Watcher
 
 if TYPE_CHECKING:
     from ledger.store.backup import Restored
+    from ledger.store.dry_run import Change
     from ledger.store.inspect import Inspection
     from ledger.store.verify import Verification
 
@@ -36,6 +38,20 @@ class Upkeep(Handle):
 
         self._database.require()
         return replay(self._database, progress)
+
+    def replay_changes(self) -> Iterator[Change]:
+        """Yield, run by run and column by column, what a replay with today's rules would change.
+
+        It reads one state of the ledger until it is read to its end or closed.
+        """
+        self._database.require()
+        return self._changes()
+
+    def _changes(self) -> Iterator[Change]:
+        from ledger.store.dry_run import changes
+
+        with self._database.snapshot() as connection:
+            yield from changes(connection)
 
     def verify(self) -> Verification:
         """Check digests, chains and heads, and that every row equals the fold of its events.

@@ -14,12 +14,11 @@ from ledger.cli.output import (
     status_paint,
     width,
 )
-from ledger.cli.place import opened
+from ledger.cli.place import asked, opened
 from ledger.errors import AskedWrongly, RunNotFound, UnknownColumn
 from ledger.table import table, visible
 
 if TYPE_CHECKING:
-    from ledger.api import Ledger
     from ledger.events import Recorded
 
 Row = Mapping[str, object]
@@ -37,7 +36,7 @@ def runs(said: Namespace) -> int:
     filters = _filters(said)
     limit = None if said.limit == "all" else said.limit
     columns = _columns(said)
-    with opened(said) as ledger:
+    with asked(said) as ledger:
         rows = ledger.query_runs(filters, said.order_by, limit, said.offset, include_voided=said.include_voided)
         total = ledger.count_runs(filters, include_voided=said.include_voided)
     if said.as_json:
@@ -93,20 +92,15 @@ def show(said: Namespace) -> int:
     """Show all that is known of one run, voided or not. With --json: the row, as get_run returns it."""
     from ledger.cli.card import card
 
-    with opened(said) as ledger:
-        row = _existing(ledger, said.run_id)
+    with asked(said) as ledger:
+        row = ledger.get_run(said.run_id)
+    if row is None:
+        raise RunNotFound(said.run_id, by_then=(said.as_of, said.known_at) != (None, None))
     if said.as_json:
         say_document(row)
     else:
         say(card(row))
     return 0
-
-
-def _existing(ledger: Ledger, run_id: str) -> Row:
-    row = ledger.get_run(run_id)
-    if row is None:
-        raise RunNotFound(run_id)
-    return row
 
 
 def timeline(said: Namespace) -> int:
@@ -116,7 +110,7 @@ def timeline(said: Namespace) -> int:
     """
     if said.run_id is None and said.chain is None:
         raise AskedWrongly("timeline needs a RUN or --chain ID. See: ledger timeline --help")
-    with opened(said) as ledger:
+    with asked(said) as ledger:
         entries = ledger.timeline(run_id=said.run_id, chain_of_custody_id=said.chain)
     if said.as_json:
         say_document(entries)
@@ -129,7 +123,7 @@ def timeline(said: Namespace) -> int:
 
 def stats(said: Namespace) -> int:
     """Count the runs: all, by status, with a blog post, with a crash analysis. With --json: an object."""
-    with opened(said) as ledger:
+    with asked(said) as ledger:
         counts = ledger.get_stats()
     if said.as_json:
         say_document(counts)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from ledger import __version__
-from ledger.cli import asking, recording, verbs
+from ledger.cli import asking, explaining, recording, verbs
 from ledger.cli.recording import name_and_value
 from ledger.errors import AskedWrongly, nearest
 
@@ -103,6 +103,18 @@ def _a_run(words: Words) -> None:
     words.add_argument("run_id", metavar="RUN", type=_text, help="run_id")
 
 
+def _show(words: Words) -> None:
+    _a_run(words)
+    _as_of(words)
+
+
+def _as_of(words: Words) -> None:
+    add = words.add_argument
+    add("--as-of", metavar="WHEN", help="with what had happened by then: 7d, 12h, 2026-01-31, ...")
+    add("--known-at", metavar="WHEN-or-POSITION", type=_moment_or_position,
+        help="with what this ledger knew by then; digits are a position")  # fmt: skip
+
+
 def _runs(words: Words) -> None:
     add = words.add_argument
     add("-f", "--filter", dest="filters", metavar="NAME=VALUE", action="append", type=_pair, default=[],
@@ -115,6 +127,7 @@ def _runs(words: Words) -> None:
     add("--offset", default="0", help="how many to skip")
     add("--include-voided", action="store_true", help="voided runs too")
     add("--columns", metavar="A,B,...", type=_listed, help="these columns")
+    _as_of(words)
 
 
 _AGAIN = "repeat it for several"
@@ -123,6 +136,16 @@ _AGAIN = "repeat it for several"
 def _timeline(words: Words) -> None:
     words.add_argument("run_id", metavar="RUN", nargs="?", type=_text, help="run_id")
     words.add_argument("--chain", metavar="ID", type=_text, help="all runs of a chain of custody")
+    _as_of(words)
+
+
+def _explain(words: Words) -> None:
+    _a_run(words)
+    words.add_argument("--column", metavar="NAME", type=_text, help="this column alone, with all that it ever was")
+
+
+def _replay(words: Words) -> None:
+    words.add_argument("--dry-run", action="store_true", help="change nothing, and print what would change")
 
 
 def _events(words: Words) -> None:
@@ -186,6 +209,11 @@ def _text(word: str) -> str:
     return word
 
 
+def _moment_or_position(word: str) -> str | int:
+    # More digits than a position has are a position that cannot be meant, and are refused as one.
+    return int(word[:30]) if word.isascii() and word.isdigit() else _text(word)
+
+
 def _pair(word: str) -> tuple[str, str]:
     try:
         return name_and_value(_text(word))
@@ -203,15 +231,16 @@ def _listed(word: str) -> list[str]:
 _VERBS: dict[str, tuple[Verb, str, Callable[[Words], None]]] = {
     "init": (verbs.init, "create the ledger, if it is not there", _nothing),
     "runs": (asking.runs, "list the runs that meet filters", _runs),
-    "show": (asking.show, "all that is known of one run", _a_run),
+    "show": (asking.show, "all that is known of one run", _show),
     "timeline": (asking.timeline, "what happened to a run, or to a chain of custody", _timeline),
-    "stats": (asking.stats, "how many runs, by status", _nothing),
+    "stats": (asking.stats, "how many runs, by status", _as_of),
     "events": (asking.events, "the events themselves, in order of acceptance", _events),
+    "explain": (explaining.explain, "which event gave each column of a run its value", _explain),
     "annotate": (recording.annotate, "add a note, tags or metadata to a run", _annotate),
     "amend": (recording.amend, "correct columns of a run, with a reason", _amend),
     "void": (recording.void, "take a bogus run out of tables and counts", _with_reason),
     "unvoid": (recording.unvoid, "take back a void", _with_reason),
-    "replay": (verbs.replay, "throw the tables away and fold all events again", _nothing),
+    "replay": (verbs.replay, "throw the tables away and fold all events again", _replay),
     "verify": (verbs.verify, "prove that nothing was changed and every row is right", _nothing),
     "backup": (verbs.backup, "copy the ledger while writers write", _backup),
     "restore-backup": (verbs.restore_backup, "put a backup in the ledger's place", _restore),

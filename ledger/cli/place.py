@@ -11,8 +11,9 @@ from ledger.errors import NotConfigured
 
 if TYPE_CHECKING:
     from ledger.api import Ledger
+    from ledger.asking import Asking
 
-__all__ = ["opened"]
+__all__ = ["asked", "opened"]
 
 
 @contextmanager
@@ -27,3 +28,14 @@ def opened(said: Namespace) -> Iterator[Ledger]:
                 "Set it to a ledger, or give one with --db."
             )
         yield ledger
+
+
+@contextmanager
+def asked(said: Namespace) -> Iterator[Asking]:
+    """Open the ledger as it is, or as it was where --as-of or --known-at is said."""
+    with opened(said) as ledger:
+        if said.as_of is None and said.known_at is None:
+            yield ledger
+            return
+        with ledger.as_of(said.as_of, known=said.known_at) as view:
+            yield view

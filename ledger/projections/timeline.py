@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from ledger.events.fact import Fact, loaded
 from ledger.projections.fold import canonical
 
-__all__ = ["Entry", "entries"]
+__all__ = ["Entry", "entries", "summary", "who"]
 
 Payload = dict[str, JsonValue]
 
@@ -35,7 +35,7 @@ def entries(facts: Iterable[Fact]) -> list[Entry]:
             run_id=fact.run_id,
             type=fact.type,
             summary=summary(fact),
-            source=_who(fact.source),
+            source=who(fact.source),
             event_id=fact.event_id,
         )
         for fact in sorted(facts, key=canonical)
@@ -51,7 +51,8 @@ def summary(fact: Fact) -> str:
     return _cut(say(payload) if say else _listed(payload)) or "no further word"
 
 
-def _who(source: str) -> str:
+def who(source: str) -> str:
+    """Return who says so, for people: user, host, program and pid, or the system that it was imported from."""
     said = loaded(source)
     who = "@".join(str(said[name]) for name in ("user", "host") if said.get(name))
     program = said.get("program")

@@ -1,0 +1,73 @@
+"""What a replay would change: the tables as today's rules fold them, beside those that are stored."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+
+import sqlalchemy as sa
+
+from ledger.projections.explain import EXPLAINED
+from ledger.store.bounds import EVERYTHING
+from ledger.store.prepared import prepared
+from ledger.store.statements import Connection, Row, compiled
+from ledger.store.tables import training_runs, voided_runs
+
+__all__ = ["A_ROW", "Change", "changes"]
+
+A_ROW = "a row"
+_STORED, _COMPUTED = 0, 1
+_TABLES = (training_runs, voided_runs)
+
+# Whose row it is, whether stored or computed, in which table, and the row.
+Found = tuple[str, int, str, Row]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A column that would change; a row that would appear or vanish bears its table's name as column."""
+
+    run_id: str
+    column: str
+    stored: object
+    computed: object
+
+
+def changes(connection: Connection) -> Iterator[Change]:
+    """Yield what a replay would change in `training_runs` and `voided_runs`, in order of run_id.
+
+    The connection has to be in a transaction, so that all of it is of one moment.
+    """
+    with closing(prepared(connection, EVERYTHING)) as tables:
+        found = heapq.merge(
+            *(_rows(connection, table, _STORED) for table in _TABLES),
+            *(_rows(tables, table, _COMPUTED) for table in _TABLES),
+            key=itemgetter(0),
+        )
+        for run_id, of_run in groupby(found, key=itemgetter(0)):
+            yield from _of_run(run_id, list(of_run))
+
+
+def _rows(connection: Connection, table: sa.Table, side: int) -> Iterator[Found]:
+    names = table.columns.keys()
+    for row in compiled(sa.select(*table.columns).order_by(table.c.run_id)).ask(connection):
+        made = dict(zip(names, row, strict=True))
+        yield made["run_id"], side, table.name, made
+
+
+def _of_run(run_id: str, found: list[Found]) -> Iterator[Change]:
+    stored = {table: row for _, side, table, row in found if side == _STORED}
+    computed = {table: row for _, side, table, row in found if side == _COMPUTED}
+    for table in (table.name for table in _TABLES):
+        if (table in stored) != (table in computed):
+            yield Change(run_id, table, *(A_ROW if table in rows else None for rows in (stored, computed)))
+    for table, right in computed.items():
+        # A run that is voided, or no longer so, is compared with its row in the other table.
+        present = stored.get(table) or next(iter(stored.values()), {})
+        for name in EXPLAINED if present else ():
+            if present.get(name) != right.get(name):
+                yield Change(run_id, name, present.get(name), right.get(name))

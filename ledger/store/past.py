@@ -1,0 +1,173 @@
+"""What a ledger would have answered then: rows, counts and events of some of its events.
+
+One run is folded when it is asked for. What takes all runs is asked of tables that are prepared once.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from operator import attrgetter
+
+from ledger.errors import LedgerClosed, RunNotFound, UnknownFilter
+from ledger.events import EVENT_TYPES, Recorded
+from ledger.events.envelope import storable_text
+from ledger.projections.claims import settle
+from ledger.projections.filters import Condition, Order
+from ledger.projections.run import COLUMNS
+from ledger.projections.stats import stats
+from ledger.projections.timeline import Entry, entries
+from ledger.store import bounds as within
+from ledger.store import reading, runs
+from ledger.store.bounds import Bounds
+from ledger.store.prepared import prepared
+from ledger.store.sqlite import Database
+from ledger.store.statements import Connection, Row
+from ledger.store.translation import translating
+
+__all__ = ["Past"]
+
+_PAGE = 500
+_made: weakref.WeakSet[Past] = weakref.WeakSet()
+
+
+class Past:
+    """The answers of the ledger in one database, of its events within the bounds. Threads may share it."""
+
+    def __init__(self, database: Database, bounds: Bounds) -> None:
+        self._database = database
+        self._bounds = bounds
+        self._closed = False
+        self.forget()
+        _made.add(self)
+
+    def forget(self) -> None:
+        """Begin anew: a child process has neither the threads that held the lock nor tables of its own."""
+        self._lock = threading.Lock()
+        self._prepared: Connection | None = None
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            if self._prepared is not None:
+                self._prepared.close()
+                self._prepared = None
+
+    @contextmanager
+    def _read(self) -> Iterator[Connection]:
+        if self._closed:
+            raise LedgerClosed("view", "as_of(...)")
+        with self._database.read() as connection:
+            yield connection
+
+    @contextmanager
+    def _tables(self) -> Iterator[Connection]:
+        """The projected tables as of then."""
+        with self._lock, translating(self._database.place):
+            if self._closed:
+                raise LedgerClosed("view", "as_of(...)")
+            if self._prepared is None:
+                with self._database.snapshot() as ledger:
+                    self._prepared = prepared(ledger, self._bounds)
+            yield self._prepared
+
+    def get_run(self, run_id: str) -> Row | None:
+        with self._read() as connection:
+            return row_then(connection, run_id, self._bounds) if storable_text(run_id) else None
+
+    def query_runs(
+        self,
+        conditions: Sequence[Condition],
+        orders: Sequence[Order],
+        *,
+        limit: int | None,
+        offset: int,
+        include_voided: bool,
+    ) -> list[Row]:
+        with self._tables() as tables:
+            return runs.query_runs(
+                tables, conditions, orders, limit=limit, offset=offset, include_voided=include_voided
+            )
+
+    def count_runs(self, conditions: Sequence[Condition], *, include_voided: bool) -> int:
+        with self._tables() as tables:
+            return runs.count_runs(tables, conditions, include_voided=include_voided)
+
+    def stats(self) -> dict[str, int]:
+        with self._tables() as tables:
+            return stats(runs.status_counts(tables))
+
+    def timeline(self, run_id: str | None, chain_of_custody_id: str | None) -> list[Entry]:
+        return entries(event.fact() for event in self.events(run_id, chain_of_custody_id, 0, None))
+
+    def events(
+        self, run_id: str | None, chain_of_custody_id: str | None, after: int, types: list[str] | None
+    ) -> Iterator[Recorded]:
+        """Yield events in order of acceptance. What was unknown then is an error at the call, not later."""
+        of = self._runs_asked(run_id, chain_of_custody_id)
+        for type in types or ():
+            if type not in EVENT_TYPES and not self._knows_type(type):
+                raise UnknownFilter(type, EVENT_TYPES, " That is what types= takes.")
+        return heapq.merge(*(self._pages(run, after, types) for run in of), key=attrgetter("position"))
+
+    def _pages(self, run_id: str | None, after: int, types: list[str] | None) -> Iterator[Recorded]:
+        page: list[Recorded] = []
+        while not page or len(page) == _PAGE:
+            with self._read() as connection:
+                page = within.event_page(connection, self._bounds, run_id, after, types, _PAGE)
+            if not page:
+                return
+            yield from page
+            after = page[-1].position
+
+    def _knows_type(self, type: object) -> bool:
+        with self._read() as connection:
+            return (
+                isinstance(type, str) and storable_text(type) and within.type_is_known(connection, type, self._bounds)
+            )
+
+    def _runs_asked(self, run_id: str | None, chain: str | None) -> list[str | None]:
+        """The runs whose events are asked for; [None] for those of all runs."""
+        with self._read() as connection:
+            if run_id is not None and not (storable_text(run_id) and within.is_known(connection, run_id, self._bounds)):
+                raise RunNotFound(run_id, by_then=True)
+        if chain is None:
+            return [run_id]
+        with self._tables() as tables:
+            found = reading.runs_of_chain(tables, chain) if storable_text(chain) else []
+        if not found:
+            raise RunNotFound(chain, chain=True, by_then=True)
+        return [run for run in found if run_id in (None, run)]
+
+
+def row_then(connection: Connection, run_id: str, bounds: Bounds) -> Row | None:
+    """Return a run's row as of then, by the fold of that run and of those that stated its W&B id."""
+    folded = within.fold_of(connection, run_id, bounds)
+    if folded is None or folded.life is None:
+        return None
+    row = folded.row(folded.life)
+    claim = row["wandb_run_id"]
+    if isinstance(claim, str) and _holder(connection, claim, bounds) != run_id:
+        row["wandb_run_id"] = None
+    made = {name: row[name] for name in COLUMNS}
+    return made if row["reason"] is None else {**made, "reason": row["reason"], "voided": True}
+
+
+def _holder(connection: Connection, wandb_run_id: str, bounds: Bounds) -> str | None:
+    folds = [within.fold_of(connection, run, bounds) for run in within.stating(connection, wandb_run_id, bounds)]
+    lives = [folded.life for folded in folds if folded is not None and folded.life is not None]
+    claims = [claim for life in lives if (claim := life.claimed()) is not None]
+    return settle(claim for claim in claims if claim.wandb_run_id == wandb_run_id)
+
+
+def _forget_in_child() -> None:
+    for past in list(_made):
+        past.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)

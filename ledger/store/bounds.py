@@ -133,9 +133,9 @@ def _any(column: sa.Column[object], value: str, connection: Connection, bounds: 
 def _within() -> list[Clause]:
     events = training_events.c
     return [
-        events.position <= sa.bindparam("position_max", type_=sa.Integer()),
-        events.occurred_at <= sa.bindparam("occurred_at_max", type_=sa.Text()),
-        events.recorded_at <= sa.bindparam("recorded_at_max", type_=sa.Text()),
+        events.position <= sa.bindparam("position_max", None, type_=sa.Integer()),
+        events.occurred_at <= sa.bindparam("occurred_at_max", None, type_=sa.Text()),
+        events.recorded_at <= sa.bindparam("recorded_at_max", None, type_=sa.Text()),
     ]
 
 

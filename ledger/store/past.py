@@ -5,6 +5,7 @@ One run is folded when it is asked for. What takes all runs is asked of tables t
 
 from __future__ import annotations
 
+import ctypes
 import heapq
 import os
 import threading
@@ -42,20 +43,26 @@ class Past:
         self._database = database
         self._bounds = bounds
         self._closed = False
-        self.forget()
+        self._forget()
         _made.add(self)
 
-    def forget(self) -> None:
-        """Begin anew: a child process has neither the threads that held the lock nor tables of its own."""
+    def _forget(self) -> None:
         self._lock = threading.Lock()
         self._prepared: Connection | None = None
+        self._drop: weakref.finalize[[], Past] | None = None
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew, and leave what the parent prepared alone: a thread that is not here may have been using it."""
+        if self._drop is not None:
+            self._drop.detach()
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._prepared))
+        self._forget()
 
     def close(self) -> None:
         with self._lock:
             self._closed = True
-            if self._prepared is not None:
-                self._prepared.close()
-                self._prepared = None
+            if self._drop is not None:
+                self._drop()
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
@@ -73,6 +80,8 @@ class Past:
             if self._prepared is None:
                 with self._database.snapshot() as ledger:
                     self._prepared = prepared(ledger, self._bounds)
+                # A view that nobody closes is dropped with its last user.
+                self._drop = weakref.finalize(self, self._prepared.close)
             yield self._prepared
 
     def get_run(self, run_id: str) -> Row | None:
@@ -164,10 +173,10 @@ def _holder(connection: Connection, wandb_run_id: str, bounds: Bounds) -> str | 
     return settle(claim for claim in claims if claim.wandb_run_id == wandb_run_id)
 
 
-def _forget_in_child() -> None:
+def _after_fork_in_child() -> None:
     for past in list(_made):
-        past.forget()
+        past.after_fork_in_child()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_in_child)
+    os.register_at_fork(after_in_child=_after_fork_in_child)

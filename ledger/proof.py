@@ -151,6 +151,22 @@ def _timeline(book: Ledger) -> None:
     _expect("the order", told, ["conversation_attached", "started", "launched"])
 
 
+def _as_of(book: Ledger) -> None:
+    """The ledger as it was: by what had happened, and by what was known."""
+    _launched(book)
+    book.update_run_status("r1", "running", at="2020-01-02")
+    _expect("what had happened", [row["status"] for row in book.as_of("2020-01-02").query_runs()], ["running"])
+    _expect("what was known", book.as_of(known=1).get_stats()["launched"], 1)
+
+
+def _explain(book: Ledger) -> None:
+    """A column names the event that gave its value, and what it replaced."""
+    _launched(book)
+    book.amend("r1", reason=REASON, host="expanse")
+    (host,) = (explained for explained in book.explain("r1") if explained.column == "host")
+    _expect("what is said", [host.value, host.type, host.replaced[0].value], ["expanse", "amended", "ec2"])
+
+
 def _append_only(book: Ledger) -> None:
     """UPDATE, DELETE and REPLACE of an event are refused by the database."""
     _launched(book)
@@ -168,6 +184,7 @@ def _replay(book: Ledger) -> None:
     _launched(book)
     before = _row(book)
     _behind(book, "UPDATE training_runs SET status = 'crashed'")
+    _expect("what it would change", [change.column for change in book.replay_changes()], ["status"])
     _expect("the number of runs", book.replay(), 1)
     _expect("the row", _row(book), before)
 
@@ -200,6 +217,8 @@ STEPS: dict[str, Callable[[Ledger], None]] = {
     "amend": _amend,
     "void": _void,
     "timeline": _timeline,
+    "as_of": _as_of,
+    "explain": _explain,
     "append-only": _append_only,
     "replay": _replay,
     "verify": _verify,

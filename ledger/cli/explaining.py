@@ -125,7 +125,8 @@ def _sides(stored: object, computed: object) -> dict[str, str]:
     """Both values; where long texts begin alike, from shortly before they part."""
     if isinstance(stored, str) and isinstance(computed, str):
         pairs = enumerate(zip(stored, computed, strict=False))
-        alike = next((place for place, (left, right) in pairs if left != right), 0) - VALUE_WIDTH_MAX // 4
+        shorter = min(len(stored), len(computed))
+        alike = next((place for place, (left, right) in pairs if left != right), shorter) - VALUE_WIDTH_MAX // 4
         if alike > 0 and max(len(stored), len(computed)) > VALUE_WIDTH_MAX:
             stored, computed = f"...{stored[alike:]}", f"...{computed[alike:]}"
     return {"stored": _cut(stored), "computed": _cut(computed)}

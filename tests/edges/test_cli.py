@@ -27,6 +27,7 @@ VERBS: dict[str, list[str]] = {
     "timeline": ["r1"],
     "stats": [],
     "events": ["--types", "started"],
+    "explain": ["r1"],
     "annotate": ["r1", "--note", "odd"],
     "amend": ["r1", "--reason", "typo", "host=expanse"],
     "void": ["r1", "--reason", "bogus"],

@@ -90,7 +90,7 @@ def test_the_readme_is_true(home: Path) -> None:
     assert script == fenced(README, "text")[0]
     assert (home / "training_runs.db").exists()
     assert [masked(answer) for answer in answers] == [masked(printed) for _, printed in conversations()]
-    assert len(answers) == 4
+    assert len(answers) == 6
 
 
 def links() -> list[tuple[str, str]]:
@@ -130,7 +130,7 @@ def test_every_named_command_exists() -> None:
 
     assert verbs is not None
     assert [(name, verb) for name, verb in sorted(named) if verb not in verbs] == []
-    assert {"demo", "timeline", "replay", "verify", "backup", "restore-backup"} <= {
+    assert {"demo", "timeline", "explain", "replay", "verify", "backup", "restore-backup"} <= {
         v for n, v in named if n == "README.md"
     }
 

@@ -99,6 +99,7 @@ def made(kind: type[LedgerError], *args: object, mend: str, **more: object) -> C
 CASES: list[Case] = [
     made(errors.RunNotFound, "r1", mend=r"Record its launch with insert_run\("),
     made(errors.RunNotFound, "ABC123", chain=True, mend=r"or check that TRAINING_DB_URL"),
+    made(errors.RunNotFound, "r1", by_then=True, mend="Ask as of a later moment or position"),
     made(errors.RunAlreadyExists, "r1", ["host"], mend=r"Launch under a new run_id, or correct .* amend\("),
     made(errors.WandbRunTaken, "w1", "r1", mend=r"say so with resumes_run_id='r1'; .*void it"),
     made(errors.EventConflict, "an-id", "r1", mend="Record a changed fact as a new event"),
@@ -114,6 +115,7 @@ CASES: list[Case] = [
     made(errors.NewerLedger, PLACE, ["m009"], mend="Update with: pip install --upgrade training-run-ledger"),
     made(errors.LedgerBusy, PLACE, 30, mend="Do the same again; .*find the holder"),
     made(errors.LedgerClosed, mend=r"Open a new one with Ledger\(url\)"),
+    made(errors.LedgerClosed, "view", "as_of(...)", mend=r"Open a new one with as_of\("),
     made(errors.MissingExtra, "demo", mend=r"Install it with: pip install 'training-run-ledger\[demo\]'"),
     ("AskedWrongly", lambda path, _: raised(Ledger(path).timeline), r"needs run_id=\.\.\. or chain_of_custody_id="),
     ("AskedWrongly", lambda path, _: raised(lambda: Ledger(path).annotate("r1")), "needs a note, tags, or metadata"),

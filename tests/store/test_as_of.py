@@ -329,7 +329,9 @@ def test_threads_share_a_view(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> 
         def ask(number: int) -> None:
             gate.wait()
             for _ in range(20):
-                answers.append((view.count_runs(), len(view.query_runs({"min_created_at": clock(25)})), view.get_run("r7")))
+                answers.append(
+                    (view.count_runs(), len(view.query_runs({"min_created_at": clock(25)})), view.get_run("r7"))
+                )
 
         threads = [threading.Thread(target=ask, args=[number]) for number in range(8)]
         for thread in threads:
@@ -379,7 +381,14 @@ def test_a_closed_view_is_closed(book: Ledger) -> None:
     view.close()
 
     assert book.count_runs() == 1
-    for ask in (view.count_runs, view.get_stats, view.query_runs, view.events, lambda: view.get_run("r"), following.__next__):
+    for ask in (
+        view.count_runs,
+        view.get_stats,
+        view.query_runs,
+        view.events,
+        lambda: view.get_run("r"),
+        following.__next__,
+    ):
         with pytest.raises(LedgerClosed, match=r"this view was closed. Open a new one with as_of\("):
             ask()
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):

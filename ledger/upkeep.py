@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 from ledger.handle import Handle
 from ledger.progress import Watcher
@@ -28,24 +28,23 @@ class Upkeep(Handle):
             with self._database.write():
                 pass
 
-    def replay(self, *, progress: Watcher | None = None) -> int:
+    @overload
+    def replay(self, *, dry_run: Literal[False] = False, progress: Watcher | None = None) -> int: ...
+    @overload
+    def replay(self, *, dry_run: Literal[True], progress: Watcher | None = None) -> Iterator[Change]: ...
+    def replay(self, *, dry_run: bool = False, progress: Watcher | None = None) -> int | Iterator[Change]:
         """Throw the projected tables away and fold all events again; return the number of runs.
 
         Readers and writers go on meanwhile: new tables are built beside the old ones and exchanged with them.
-        *progress* is called now and then with how many events are done, of how many.
+        With *dry_run* it only yields what that would change, run by run and column by column, from one state
+        of the ledger. *progress* is called now and then with how many events are done, of how many.
         """
+        self._database.require()
+        if dry_run:
+            return self._changes()
         from ledger.store.replay import replay
 
-        self._database.require()
         return replay(self._database, progress)
-
-    def replay_changes(self) -> Iterator[Change]:
-        """Yield, run by run and column by column, what a replay with today's rules would change.
-
-        It reads one state of the ledger until it is read to its end or closed.
-        """
-        self._database.require()
-        return self._changes()
 
     def _changes(self) -> Iterator[Change]:
         from ledger.store.dry_run import changes

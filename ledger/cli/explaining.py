@@ -99,7 +99,7 @@ def replay_changes(said: Namespace) -> int:
     columns = runs = 0
     last = None
     with opened(said) as ledger:
-        following = ledger.replay_changes()
+        following = ledger.replay(dry_run=True)
         while chunk := list(islice(following, LINES_MAX)):
             for change in chunk:  # they come run by run
                 columns, runs, last = columns + 1, runs + (change.run_id != last), change.run_id

@@ -10,4 +10,8 @@ __all__ = ["shown"]
 def shown(life: Life) -> Row:
     """Return the folded columns, what the run claims as `wandb_run_id`, and the `reason` of a voided run."""
     claim = life.claimed()
-    return {**life.row, "wandb_run_id": None if claim is None else claim.wandb_run_id, "reason": life.void_reason}
+    return {
+        **life.sealed().row,
+        "wandb_run_id": None if claim is None else claim.wandb_run_id,
+        "reason": life.void_reason,
+    }

@@ -48,10 +48,10 @@ def test_a_better_extraction_shows_before_it_is_replayed(book: Ledger, monkeypat
     read_better(monkeypatch)
     before = rows(book)
 
-    assert list(book.replay_changes()) == [Change("r", "batch_size", 32, 64), Change("t", "batch_size", None, 16)]
+    assert list(book.replay(dry_run=True)) == [Change("r", "batch_size", 32, 64), Change("t", "batch_size", None, 16)]
     assert rows(book) == before
     book.replay()
-    assert list(book.replay_changes()) == []
+    assert list(book.replay(dry_run=True)) == []
     assert [row["batch_size"] for row in rows(book)] == [64, 8, 16]
 
 
@@ -61,7 +61,7 @@ def test_with_the_same_rules_a_replay_changes_nothing(batches: list[list[Event]]
     with Ledger(":memory:") as book:
         for batch in batches:
             book.append(batch)
-        assert list(book.replay_changes()) == []
+        assert list(book.replay(dry_run=True)) == []
 
 
 EDITS: dict[str, tuple[str, list[Change]]] = {
@@ -107,10 +107,10 @@ def test_what_was_done_behind_the_ledgers_back_is_shown(
     edit(path, sql)
 
     wanted = [replace(c, computed=right[c.run_id][c.column]) if c.computed == "..." else c for c in changes]
-    assert list(book.replay_changes()) == wanted
+    assert list(book.replay(dry_run=True)) == wanted
     assert not book.verify()
     book.replay()
-    assert (rows(book), list(book.replay_changes())) == ([*right.values()], [])
+    assert (rows(book), list(book.replay(dry_run=True))) == ([*right.values()], [])
 
 
 def test_a_void_that_moves_shows_where_it_goes(book: Ledger, path: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_void_that_moves_shows_where_it_goes(book: Ledger, path: Path) -> None
         "UPDATE training_runs SET host = 'moon'",
     )
 
-    assert list(book.replay_changes()) == [
+    assert list(book.replay(dry_run=True)) == [
         Change("r", "training_runs", A_ROW, None),
         Change("r", "voided_runs", None, A_ROW),
         Change("r", "host", "moon", "ec2"),
@@ -140,7 +140,7 @@ def test_a_claim_that_moves_shows_at_both_runs(book: Ledger, path: Path) -> None
         "UPDATE training_runs SET wandb_run_id = NULL WHERE run_id = 'r'",
         "UPDATE training_runs SET wandb_run_id = 'w' WHERE run_id = 's'",
     )
-    assert list(book.replay_changes()) == [
+    assert list(book.replay(dry_run=True)) == [
         Change("r", "wandb_run_id", None, "w"),
         Change("s", "wandb_run_id", "w", None),
     ]
@@ -157,7 +157,7 @@ def test_a_replay_does_what_its_dry_run_said(history: list[Event], data: st.Data
             for name in emptied:
                 connection.executemany(f"UPDATE training_runs SET {name} = NULL WHERE run_id = ?", [[r] for r in runs])
         before = {row["run_id"]: row for row in rows(book)}
-        said = list(book.replay_changes())
+        said = list(book.replay(dry_run=True))
         book.replay()
         after = {row["run_id"]: row for row in rows(book)}
 
@@ -175,7 +175,7 @@ def test_changes_are_of_one_moment(book: Ledger) -> None:
     book.append([launched(n, run=f"r{n}", config=CONFIG) for n in range(5)])
     with pytest.MonkeyPatch.context() as patch:
         read_better(patch)
-        following = book.replay_changes()
+        following = book.replay(dry_run=True)
         found = [next(following)]
         book.append([annotated(9, run="r3", note="later"), unvoided(9, run="r9", reason="later"), launched(9, run="z")])
         found += following
@@ -186,14 +186,14 @@ def test_changes_are_of_one_moment(book: Ledger) -> None:
 def test_where_there_is_no_ledger_nothing_is_looked_at(path: Path) -> None:
     """The call says so, not the first change."""
     with Ledger(path) as book, pytest.raises(NoLedger):
-        book.replay_changes()
+        book.replay(dry_run=True)
 
 
 def test_a_claim_is_settled_before_it_is_compared(book: Ledger) -> None:
     """A contested id is no difference: what is compared is the row as it is settled."""
     for run in RUN_IDS:
         book.append([launched(0, run=run), *(wandb_attached(1, run=run, wandb_run_id=w) for w in WANDB_IDS)])
-    assert list(book.replay_changes()) == []
+    assert list(book.replay(dry_run=True)) == []
 
 
 def test_nothing_is_left_behind(book: Ledger, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,12 +204,12 @@ def test_nothing_is_left_behind(book: Ledger, path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(prepared, "connect", lambda place: made.append(connect(place)) or made[-1])
     read_better(monkeypatch)
 
-    following = book.replay_changes()
+    following = book.replay(dry_run=True)
     assert next(following).run_id == "r0"
     following.close()
     monkeypatch.setattr(prepared, "every_fold", lambda *_: iter([None]))
     with pytest.raises(AttributeError):
-        list(book.replay_changes())
+        list(book.replay(dry_run=True))
 
     assert len(made) == 2
     for connection in made:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import OrderedDict, UserDict, deque, namedtuple
+import math
+from collections import OrderedDict, UserDict, defaultdict, deque, namedtuple
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -13,6 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock, Mock
 
 import numpy as np
 import pytest
@@ -39,8 +41,44 @@ class Optimizer:
     betas: tuple[float, float]
 
 
+@dataclass(slots=True)
+class Slotted:
+    a: int
+
+
 class Settings(BaseModel):
     seed: int = 7
+
+
+class Boxed(BaseModel):
+    k: Any
+
+
+class Proxy:
+    """Passes itself off as what it stands for, as those of wrapt and werkzeug do."""
+
+    def __init__(self, behind: Any) -> None:
+        self.behind = behind
+
+    @property
+    def __class__(self) -> Any:
+        return type(self.behind)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.behind)
+
+    def __getitem__(self, key: str) -> Any:
+        return self.behind[key]
+
+    def __str__(self) -> str:
+        return str(self.behind)
+
+
+class Quiet:
+    """Has nothing to say but what Python says of every object."""
+
+    def speak(self) -> None:
+        raise AssertionError
 
 
 class Rude:
@@ -102,12 +140,47 @@ class OldStyle:
 
 
 class Tensor:
-    """As a tensor of torch: a dtype, and a list when it is asked for one."""
+    """As a tensor of torch: a dtype, a `size` that is a method, and a list when it is asked for one."""
 
     dtype = "float32"
 
+    def __init__(self, *shape: int) -> None:
+        self.shape = shape
+
+    def size(self) -> tuple[int, ...]:
+        return self.shape
+
     def tolist(self) -> list[float]:
         return [1.0, float("inf")]
+
+    def __str__(self) -> str:
+        return "tensor([1., ...])"
+
+
+class Counted(Tensor):
+    """As one that says how many values it has."""
+
+    def numel(self) -> int:
+        return math.prod(self.shape)
+
+    size: Any = None
+
+
+class Shaped(Tensor):
+    """As one that says only its shape."""
+
+    size: Any = None
+
+
+class Sparse(Tensor):
+    """As one that gives no list."""
+
+    def tolist(self) -> list[float]:
+        raise NotImplementedError
+
+
+def quiet() -> None:
+    raise AssertionError
 
 
 Point = namedtuple("Point", "x y")  # noqa: PYI024
@@ -149,7 +222,18 @@ STRANGERS: dict[str, tuple[Any, Any]] = {
     "histogram": (Histogram(), {"_type": "histogram", "values": [1, 2], "bins": [0.0, 0.5, 1.0]}),
     "live summary": (LiveSummary(), {"loss": 0.5}),
     "summary of the public API": (ApiSummary(), {"loss": 0.5, "nan": "NaN"}),
-    "tensor": (Tensor(), [1.0, "Infinity"]),
+    "tensor": (Tensor(2), [1.0, "Infinity"]),
+    "tensor of no dimension": (Tensor(), [1.0, "Infinity"]),
+    "tensor that counts": (Counted(2), [1.0, "Infinity"]),
+    "tensor with a shape": (Shaped(1000, 1000), [1.0, "Infinity"]),
+    "tensor without a list": (Sparse(2), "tensor([1., ...])"),
+    "dataclass with slots": (Slotted(1), {"a": 1}),
+    "object": (object(), "<object object>"),
+    "function": (quiet, "<function quiet>"),
+    "bound method": (Quiet().speak, f"<bound method Quiet.speak of <{__name__}.Quiet object>>"),
+    "proxy of a list": (Proxy([1, (2,)]), [1, [2]]),
+    "proxy of a mapping": (Proxy({"a": 1}), {"a": 1}),
+    "proxy of a text": (Proxy("a"), "a"),
     "nan": (float("nan"), "NaN"),
     "infinities": ([float("inf"), float("-inf")], ["Infinity", "-Infinity"]),
     "huge integer": (HUGE, HUGE),
@@ -233,16 +317,58 @@ WRAPS: dict[str, Callable[[Any], Any]] = {
     "tuple": lambda v: (v,),
     "namespace": lambda v: SimpleNamespace(k=v),
     "mapping": lambda v: MappingProxyType({"k": v}),
+    "ordered mapping": lambda v: OrderedDict(k=v),
+    "mapping with a default": lambda v: defaultdict(list, k=v),
+    "dataclass": Slotted,
+    "deque": lambda v: deque([v]),
 }
 
 
 @pytest.mark.parametrize("wrap", WRAPS.values(), ids=WRAPS)
 def test_nesting_has_a_limit(wrap: Callable[[Any], Any]) -> None:
     """What is nested deeper than readers could take apart is refused in words, and what is not is kept."""
-    assert json_text(plain(nested(NESTING_MAX // 2, wrap)))
+    assert json_text(plain(nested(NESTING_MAX, wrap)))
     for depth in (NESTING_MAX + 1, 10_000):
         with pytest.raises(InvalidFact, match="nested deeper"):
             plain(nested(depth, wrap))
+
+
+def test_a_model_is_no_deeper_than_it_is() -> None:
+    """What is converted to a mapping counts as the one level that it is."""
+    assert json_text(plain(nested(NESTING_MAX // 2, lambda v: Boxed(k=[v]))))
+
+
+MOCKS: dict[str, Any] = {
+    "mock": Mock(),
+    "magic mock": MagicMock(),
+    "named": Mock(name="model"),
+    **{f"of {kind.__name__}": Mock(spec=kind) for kind in (str, int, float, bool, dict, list, Enum, datetime, Path)},
+    **{f"magic, of {kind.__name__}": MagicMock(spec=kind) for kind in (str, int, float, dict, list, set)},
+    "an array": Mock(spec=["tolist", "dtype"]),
+}
+
+
+@pytest.mark.parametrize("mock", MOCKS.values(), ids=MOCKS)
+def test_a_mock_refuses_no_launch(mock: Any) -> None:
+    """What says yes to every question ends as something, the same in every process, and never as an error."""
+    text = json_text(plain({"mock": mock}))
+
+    assert "id='" not in text
+    assert " at 0x" not in text
+
+
+def test_a_mock_ends_as_its_text() -> None:
+    """It converts to mocks for ever."""
+    assert plain([Mock(name="model"), MagicMock()]) == ["<Mock name='model'>", "<MagicMock>"]
+
+
+def test_equal_launches_of_strangers_are_equal() -> None:
+    """A second launch whose config holds another object of the same kind is the launch that is known."""
+    with Ledger(":memory:") as book:
+        for _ in range(2):
+            book.insert_run("r", None, {"model": Quiet(), "hook": Quiet().speak})
+
+        assert len(list(book.events())) == 1
 
 
 @pytest.mark.parametrize("nothing", [None, {}, SimpleNamespace(), OrderedDict()], ids=repr)
@@ -271,3 +397,9 @@ def test_an_array_that_is_a_data_set_is_only_described() -> None:
 
     assert isinstance(made, str)
     assert len(made) < 1000
+
+
+@pytest.mark.parametrize("kind", [Tensor, Counted, Shaped])
+def test_a_tensor_that_is_a_data_set_is_only_described(kind: type[Tensor]) -> None:
+    """Also where its size is a method, or is told by its shape only."""
+    assert plain(kind(1001, 1000)) == "tensor([1., ...])"

@@ -11,8 +11,8 @@ __all__ = ["is_secret", "redact"]
 REDACTED = "[redacted]"
 
 _WORD_BREAK = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+")
-# A number is no token and no key, but it may be a password.
-_PASSWORD = re.compile(r"(?:^|_)(?:passwords?|passwd|pwd|passphrase)$")
+# A number under such a name counts or bounds them, and is none of them.
+_COUNT = re.compile(r"^(?:num|n|max|min|total|count)_")
 _SECRET = re.compile(
     r"(?:^|_)(?:"
     r"api_?keys?|access_?keys?|secret_?(?:access_?)?keys?|private_?keys?|ssh_?keys?|signing_?keys?|encryption_?keys?"
@@ -34,14 +34,14 @@ def _words(key: str) -> str:
 def _holds_secret(key: str, value: JsonValue) -> bool:
     if isinstance(value, bool) or value in (None, "", REDACTED, [], {}):
         return False
-    pattern = _PASSWORD if isinstance(value, int | float) else _SECRET
-    return pattern.search(_words(key)) is not None
+    counts = isinstance(value, int | float) and _COUNT.match(_words(key)) is not None
+    return is_secret(key) and not counts
 
 
 def redact(value: JsonValue) -> tuple[JsonValue, int]:
     """Return *value* with its secrets replaced by "[redacted]", and how many there were.
 
-    A switch, nothing at all (true, null, ""), or a number that is no password is no secret and stays.
+    A switch or nothing at all (true, null, "", an empty list) is no secret and stays; a number may be one.
     """
     if isinstance(value, dict):
         return _redact_mapping(value)

@@ -65,6 +65,19 @@ def test_a_switch_is_no_secret(switch: Any) -> None:
     assert redact({"api_key": switch}) == ({"api_key": switch}, 0)
 
 
+@pytest.mark.parametrize("key", SECRETS)
+@pytest.mark.parametrize("number", [0, 123456, 0.5], ids=repr)
+def test_a_number_may_be_a_secret(key: str, number: float) -> None:
+    """Somebody's key or token is all digits."""
+    assert redact({key: number}) == ({key: "[redacted]"}, 1)
+
+
+@pytest.mark.parametrize("key", [*NO_SECRETS, "num_api_keys", "maxAccessTokens", "n_secrets", "num_credentials"])
+def test_a_number_of_what_training_is_full_of_stays(key: str) -> None:
+    """Counts of tokens and keys, and bounds to them, are what people filter by."""
+    assert redact({key: 512}) == ({key: 512}, 0)
+
+
 CARRIERS: dict[str, Callable[[], Event]] = {
     "launched": lambda: launched(0, config={"deep": [{"api_key": "sk-1"}]}),
     "annotated": lambda: annotated(0, metadata={"api_key": "sk-1"}),

@@ -86,6 +86,10 @@ def _configured() -> str:
     if any(group.values()):
         return _postgresql(group)
     if path := os.environ.get("TRAINING_DB_PATH"):
+        if "://" in path:
+            raise HalfConfigured(
+                f"TRAINING_DB_PATH is a URL ({shown(path)}), and a path is wanted. Set TRAINING_DB_URL to it instead."
+            )
         return f"sqlite:///{_absolute(path)}"
     raise NotConfigured(
         "TRAINING_DB_PATH not set: no variable says where the ledger is. Set it with\n"
@@ -96,11 +100,11 @@ def _configured() -> str:
 
 
 def _postgresql(group: dict[str, str | None]) -> str:
-    missing = [name for name, value in group.items() if not value and name != "TRAINING_DB_PORT"]
+    missing = [name for name, value in group.items() if not value]
     if missing:
         raise HalfConfigured(
             f"the TRAINING_DB_HOST group is half set: {', '.join(missing)} missing. "
             "Set the rest, or unset the group and use TRAINING_DB_PATH."
         )
     host, port, name, user, password = (quote(group[key] or "", safe="") for key in _GROUP)
-    return f"postgresql://{user}:{password}@{host}:{port or '5432'}/{name}"
+    return f"postgresql://{user}:{password}@{host}:{port}/{name}"

@@ -128,6 +128,7 @@ CASES: list[Case] = [
     ("NotConfigured", lambda *_: raised(Ledger("off").get_stats), "Set it to a ledger"),
     ("HalfConfigured", lambda _, env: configured(env, TRAINING_DB_HOST="db"), "Set the rest, or unset the group"),
     ("HalfConfigured", lambda _, env: configured(env, TRAINING_DB_PATH=" "), "Give a file"),
+    ("HalfConfigured", lambda _, env: configured(env, TRAINING_DB_PATH="sqlite:///a.db"), "Set TRAINING_DB_URL to it"),
     ("HalfConfigured", lambda _, env: configured(env, TRAINING_DB_SYNCHRONOUS="OFF"), "one of FULL and NORMAL"),
     ("NotALedger", lambda path, _: opened(path), "Choose a new file"),
     ("NotALedger", lambda path, _: opened(path, "CREATE TABLE songs (title)"), "Choose a new file"),

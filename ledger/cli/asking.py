@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from ledger.cli.output import (
     say,
+    say_array,
     say_document,
-    say_record,
     short_moment,
     status_paint,
     width,
@@ -136,15 +136,16 @@ def stats(said: Namespace) -> int:
 def events(said: Namespace) -> int:
     """Print the events themselves, in order of acceptance: position, time, run, type, and what it says.
 
-    With --json: JSON Lines, one event a line as it is stored; `source` and `payload` are the texts
+    With --json: an array, one event a line as it is stored; `source` and `payload` are the texts
     that the digest covers.
     """
     with opened(said) as ledger:
-        for event in ledger.events(said.run_id, said.chain, said.after, said.types):
-            if said.as_json:
-                say_record(_stored(event))
-            else:
-                say(_event_line(event))
+        found = ledger.events(said.run_id, said.chain, said.after, said.types)
+        if said.as_json:
+            say_array(map(_stored, found))
+            return 0
+        for event in found:
+            say(_event_line(event))
     return 0
 
 

@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from ledger.progress import Progress, Watcher
@@ -16,6 +16,7 @@ from ledger.table import visible
 __all__ = [
     "counted",
     "say",
+    "say_array",
     "say_document",
     "say_error",
     "say_record",
@@ -43,6 +44,15 @@ def say_document(value: object) -> None:
 def say_record(value: object) -> None:
     """Print one line of JSON Lines."""
     print(json.dumps(value, default=str))
+
+
+def say_array(values: Iterable[object]) -> None:
+    """Print one JSON document that is an array, as its elements come: one on a line."""
+    before = "[\n"
+    for value in values:
+        print(before, json.dumps(value, default=str), sep="", end="")
+        before = ",\n"
+    print("[]" if before == "[\n" else "\n]")
 
 
 def say_error(text: str, kind: str, *, as_json: bool) -> None:

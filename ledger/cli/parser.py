@@ -152,7 +152,7 @@ def _events(words: Words) -> None:
     words.add_argument("--run", dest="run_id", metavar="RUN", type=_text, help="of this run")
     words.add_argument("--chain", metavar="ID", type=_text, help="of the runs of this chain of custody")
     words.add_argument("--after", metavar="POSITION", default="0", help="from behind this position")
-    words.add_argument("--types", metavar="A,B,...", type=_listed, help="of these types")
+    words.add_argument("--types", metavar="A,B,...", action="extend", type=_listed, help=f"of these types; {_AGAIN}")
 
 
 def _annotate(words: Words) -> None:

@@ -215,9 +215,19 @@ def test_stats_are_counts(ask: Ask) -> None:
     assert ask("stats").out.splitlines()[:2] == ["total_runs           3", "launched             1"]
 
 
-def test_events_are_json_lines_with_their_digests(ask: Ask) -> None:
-    """`events --json` gives one stored event a line, with the texts that its digest covers."""
-    records = [json.loads(line) for line in ask("events", "--run", "r1", "--json").out.splitlines()]
+def test_events_are_one_document_with_a_line_an_event(ask: Ask) -> None:
+    """`events --json` gives an array with a stored event on each of its lines, and an empty one where there is none."""
+    answer = ask("events", "--run", "r1", "--json")
+    first, *lines, last = answer.out.splitlines()
+
+    assert [json.loads(line.rstrip(",")) for line in lines] == answer.document
+    assert (first, last) == ("[", "]")
+    assert ask("events", "--types", "voided,failed", "--json").out == "[]\n"
+
+
+def test_events_come_with_the_texts_of_their_digests(ask: Ask) -> None:
+    """The texts that a digest covers are in `events --json`."""
+    records = json.loads(ask("events", "--run", "r1", "--json").out)
 
     assert [record["version"] for record in records] == [1, 2, 3, 4]
     for record in records:
@@ -232,6 +242,13 @@ def test_events_begin_behind_a_position(ask: Ask) -> None:
     lines = ask("events", "--after", "1", "--chain", "ABC123", "--types", "launched,completed").out.splitlines()
 
     assert [line.split()[3:5] for line in lines] == [["r2", "launched"], ["r1", "completed"]]
+
+
+def test_types_that_are_said_twice_add_up(ask: Ask) -> None:
+    """`--types a --types b` is `--types a,b`."""
+    once = ask("events", "--types", "launched,completed").out
+
+    assert ask("events", "--types", "launched", "--types", "completed").out == once != ""
 
 
 def test_metadata_is_json_where_it_is_json(ask: Ask) -> None:

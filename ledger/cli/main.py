@@ -32,17 +32,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except OSError as exc:
-        _let_go_of_stdout()
-        say_error(f"{exc}. Mend the place, then do the same again.", type(exc).__name__, as_json=False)
+        _say(f"{exc}. Mend the place, then do the same again.", type(exc).__name__, as_json=as_json)
         return CANNOT_BE_USED
     except (Unreachable, MissingExtra) as exc:
-        say_error(str(exc), type(exc).__name__, as_json=as_json)
+        _say(str(exc), type(exc).__name__, as_json=as_json)
         return CANNOT_BE_USED
     except LedgerError as exc:
-        say_error(str(exc), type(exc).__name__, as_json=as_json)
+        _say(str(exc), type(exc).__name__, as_json=as_json)
         return ASKED_WRONGLY
     except Exception as exc:  # noqa: BLE001 -- the last resort: nobody at a prompt is helped by a traceback
-        say_error(_bug(exc), "Bug", as_json=as_json)
+        _say(_bug(exc), "Bug", as_json=as_json)
         return BUG
 
 
@@ -59,6 +58,15 @@ def _run(words: list[str]) -> int:
     code: int = said.run(said)
     sys.stdout.flush()
     return code
+
+
+def _say(text: str, kind: str, *, as_json: bool) -> None:
+    """Say what went wrong; where that is stdout itself, the line on stderr is all that can be said."""
+    try:
+        say_error(text, kind, as_json=as_json)
+        print(end="", flush=True)  # which takes a stdout that was closed before we began
+    except OSError:
+        _let_go_of_stdout()
 
 
 def _let_go_of_stdout() -> None:

@@ -58,9 +58,9 @@ def say_array(values: Iterable[object]) -> None:
 def say_error(text: str, kind: str, *, as_json: bool) -> None:
     """Print one line on stderr and, for machines, an object on stdout."""
     line = visible(" ".join(text.split()))
+    print(f"ledger: {line}", file=sys.stderr)
     if as_json:
         say_document({"error": line, "kind": kind})
-    print(f"ledger: {line}", file=sys.stderr)
 
 
 def counted(number: int, noun: str) -> str:

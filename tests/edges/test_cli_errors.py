@@ -169,20 +169,38 @@ def test_a_reader_that_has_enough_is_no_error(path: Path) -> None:
     process.stderr.close()
 
 
+def out_of_space(*_: object) -> int:
+    raise OSError(28, "No space left on device", "/tmp/copy.db")
+
+
+def test_a_place_that_fails_is_said_in_json_too(
+    place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the system refuses is an object on stdout like any other error, while stdout takes it."""
+    monkeypatch.setattr(Ledger, "get_stats", out_of_space)
+
+    assert main(["--db", place, "stats", "--json"]) == 3
+    out, err = capsys.readouterr()
+    assert json.loads(out)["kind"] == "OSError"
+    assert err == f"ledger: {json.loads(out)['error']}\n"
+
+
+@pytest.mark.parametrize("words", [["runs"], ["runs", "--json"], ["show", "r9", "--json"]])
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
-def test_output_that_goes_nowhere_is_no_bug(place: str) -> None:
+def test_output_that_goes_nowhere_is_no_bug(place: str, words: list[str]) -> None:
     """Where the disk of the output is full, the line says so, once."""
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "ledger", "--db", place, "runs"],
+            [sys.executable, "-m", "ledger", "--db", place, *words],
             check=False,
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    assert (done.returncode, done.stderr.count("\n")) == (3, 1)
-    assert "No space left on device" in done.stderr
+    asked_wrongly = "r9" in words
+    assert (done.returncode, done.stderr.count("\n")) == (2 if asked_wrongly else 3, 1)
+    assert ("no run 'r9'" if asked_wrongly else "No space left on device") in done.stderr
 
 
 def test_an_encoding_that_lacks_a_character_is_no_bug(path: Path) -> None:

@@ -116,7 +116,8 @@ def filters() -> Iterator[str]:
     roots = ", ".join(f"`{root}.<path>` (in `{column}`)" for root, column in JSON_ROOTS.items())
     yield (
         f"Into the JSON, with the same words before and behind: {roots}; `min_metrics.train/loss`, "
-        f"`has_metadata.reviewer`. By membership: {', '.join(f'`{name}`' for name in TAGS)}."
+        "`has_metadata.reviewer`. Digits are also a place in a list: `config.objectives.0.name`. "
+        f"By membership: {', '.join(f'`{name}`' for name in TAGS)}."
     )
     yield (
         "`order_by` takes one or several columns with ASC or DESC, separated by commas. NULLs come last, ties go by "

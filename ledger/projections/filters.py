@@ -18,12 +18,14 @@ from ledger.errors import InvalidValue, UnknownFilter, UnknownOrder, nearest
 from ledger.events.envelope import storable_text
 from ledger.events.times import parse_moment, text_of
 from ledger.projections.columns import Declared, Filter, Kind, Operator
+from ledger.projections.fits import spelled_number
 from ledger.projections.run import COLUMNS
 
 __all__ = [
     "FILTERS",
     "Condition",
     "Order",
+    "in_64_bits",
     "parse_filters",
     "parse_moment_or_age",
     "parse_order",
@@ -88,6 +90,7 @@ _PREFIXES: dict[str | None, Operator] = {
 }
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])", re.ASCII)
 _AGE_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_ENDLESS = {f"{sign}{word}" for sign in ("", "+", "-") for word in ("inf", "infinity")}
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -123,6 +126,8 @@ def _condition(name: object, value: object, now: datetime) -> Condition:
         raise UnknownFilter(name, [*FILTERS, *TAGS], "" if "." not in name else _ROOTS_HINT)
     prefix, root, path, contains = found.groups()
     operator: Operator = "contains" if contains else _PREFIXES[prefix]
+    if "" in path.split("."):
+        raise UnknownFilter(name, [], " A key of a path is empty; write keys with one dot between, config.training.lr.")
     if '"' in path or "\\" in path or not path.isprintable() or (contains and prefix):
         raise UnknownFilter(name, [], " A path is made of keys and dots, without quotes and backslashes.")
     parse = _JSON_PARSERS.get(operator, _json_value)
@@ -142,7 +147,7 @@ def _column_condition(column: Declared, filter: Filter, value: object, now: date
         parse = partial(parse_boolean, name)
     elif operator == "contains":
         parse = partial(_text, name)
-    elif column.choices and operator in ("is", "is_not"):
+    elif column.choices:
         parse = partial(_choice, name, column.choices)
     elif column.kind == "moment":
         parse = partial(_moment, name, now)
@@ -150,7 +155,7 @@ def _column_condition(column: Declared, filter: Filter, value: object, now: date
         parse = partial(_PARSERS[column.kind], name)
     values, several = _values(value, operator, parse)
     if filter.times != 1:
-        values = tuple(_in_64_bits(number * filter.times) for number in values if not isinstance(number, str))
+        values = tuple(in_64_bits(number * filter.times) for number in values if not isinstance(number, str))
     return Condition(column.name, operator, values, several)
 
 
@@ -211,18 +216,17 @@ def _choice(name: str, choices: tuple[str, ...], value: object) -> str:
 
 
 def _number(name: str, value: object) -> int | float:
-    made: object = value
-    if isinstance(value, str):
-        try:
-            made = float(value) if not value.strip().lstrip("+-").isdigit() else int(value[:30])
-        except ValueError:
-            made = None
+    made = _spelled(value) if isinstance(value, str) else value
     if isinstance(made, bool) or not isinstance(made, Real) or made != made:  # noqa: PLR0124 -- NaN
         raise InvalidValue(name, value, "a number is wanted")
-    return _in_64_bits(int(made) if isinstance(made, Integral) else float(made))
+    return in_64_bits(int(made) if isinstance(made, Integral) else float(made))
 
 
-def _in_64_bits(number: float) -> int | float:
+def _spelled(text: str) -> int | float | None:
+    return float(text) if text.strip().lower() in _ENDLESS else spelled_number(text)
+
+
+def in_64_bits(number: float) -> int | float:
     """A number that a driver takes: a larger integer compares as well as a float."""
     if isinstance(number, int) and not -(2**63) <= number < 2**63:
         try:

@@ -18,7 +18,7 @@ from ledger.events.plain import NON_FINITE
 from ledger.events.times import parse_moment, text_of
 from ledger.projections.columns import Declared, Kind
 
-__all__ = ["Plain", "fitting", "path_into", "projected_json", "without_non_finite"]
+__all__ = ["Plain", "fitting", "path_into", "projected_json", "spelled_number", "without_non_finite"]
 
 Plain = str | int | float | None
 
@@ -47,9 +47,14 @@ def _number(value: JsonValue) -> int | float | None:
         return None
     if isinstance(value, int | float):
         return value
-    if isinstance(value, str) and len(value) <= _NUMBER_LENGTH_MAX and _NUMBER.fullmatch(text := value.strip()):
-        return int(text) if _DIGITS.fullmatch(text) else float(text)
-    return None
+    return spelled_number(value) if isinstance(value, str) else None
+
+
+def spelled_number(text: str) -> int | float | None:
+    """Return the number that *text* spells in ASCII digits, or None; Python's own `1_000` is none."""
+    if len(text) > _NUMBER_LENGTH_MAX or not _NUMBER.fullmatch(stripped := text.strip()):
+        return None
+    return int(stripped) if _DIGITS.fullmatch(stripped) else float(stripped)
 
 
 def _integer(value: JsonValue) -> int | None:

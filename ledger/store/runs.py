@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, lru_cache
+from itertools import product
 
 import sqlalchemy as sa
 
-from ledger.projections.filters import Condition, Order
+from ledger.projections.filters import Condition, Order, in_64_bits
+from ledger.projections.fits import spelled_number
 from ledger.projections.run import COLUMNS
 from ledger.store.statements import Connection, Row, Statement, compiled
 from ledger.store.tables import training_runs, voided_runs
@@ -23,6 +26,8 @@ Shapes = tuple[tuple[Condition, tuple[type, ...]], ...]
 _NAMES = tuple(COLUMNS)
 _THE_RUN = sa.bindparam("the_run", type_=sa.Text())
 _NUMERIC_TYPES = ("integer", "real")
+_PLACE = re.compile(r"0|[1-9]\d{0,8}", re.ASCII)
+_PLACES_MAX = 3  # each doubles the paths that are tried
 
 
 @cache
@@ -177,8 +182,7 @@ def _tags(runs: Runs, condition: Condition) -> Clause:
 
 def _in_json(column: sa.ColumnElement[object], condition: Condition) -> Clause:
     """A condition on what lies below a JSON column: at the path, or under the whole name as one key."""
-    paths = {f'$."{".".join(condition.keys)}"', "$" + "".join(f'."{key}"' for key in condition.keys)}
-    spelled = sorted(paths, key=len)
+    spelled = _spelled_paths(condition.keys)
     found = _first(*(sa.func.json_extract(column, path) for path in spelled))
     kind = _first(*(sa.func.json_type(column, path) for path in spelled))
     (value, *_) = condition.values or (None,)
@@ -196,6 +200,16 @@ def _in_json(column: sa.ColumnElement[object], condition: Condition) -> Clause:
             return kind.in_(_NUMERIC_TYPES) & _compared(found, operator, value)
 
 
+def _spelled_paths(keys: tuple[str, ...]) -> list[str]:
+    """The paths that *keys* may mean, as SQLite writes them: digits are a key, or a place in a list."""
+    steps = [(f'."{key}"', f"[{key}]") if _PLACE.fullmatch(key) else (f'."{key}"',) for key in keys]
+    if sum(len(step) > 1 for step in steps) > _PLACES_MAX:  # then all digits are the one, or all the other
+        made = {"".join(step[0] for step in steps), "".join(step[-1] for step in steps)}
+    else:
+        made = {"".join(path) for path in product(*steps)}
+    return [f"${path}" for path in sorted({*made, f'."{".".join(keys)}"'}, key=lambda path: (len(path), path))]
+
+
 def _first(*found: sa.ColumnElement[object]) -> sa.ColumnElement[object]:
     return found[0] if len(found) == 1 else sa.func.coalesce(*found)
 
@@ -203,18 +217,11 @@ def _first(*found: sa.ColumnElement[object]) -> sa.ColumnElement[object]:
 def _json_equals(found: sa.ColumnElement[object], kind: sa.ColumnElement[object], condition: Condition) -> Clause:
     """Text also stands for the number or the truth value that it spells, as it comes in a query string."""
     texts = [value for value in condition.values if isinstance(value, str)]
-    truths = [str(value).lower() for value in condition.values if isinstance(value, bool)]
+    truths = [word for value in condition.values if (word := str(value).lower()) in ("true", "false")]
     numbers = [value for value in condition.values if not isinstance(value, str | bool)]
-    numbers += [number for text in texts if (number := _spelled_number(text)) is not None]
+    numbers += [in_64_bits(number) for text in texts if (number := spelled_number(text)) is not None]
     return sa.or_(
         (kind == "text") & found.in_(texts),
-        kind.in_([*truths, *(text for text in texts if text in ("true", "false"))]),
+        kind.in_(truths),
         kind.in_(_NUMERIC_TYPES) & found.in_(numbers),
     )
-
-
-def _spelled_number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None

@@ -47,6 +47,8 @@ def runs() -> Iterable[Event]:
             "a.b": number % 2,
             "a": {"b": number % 3} if number % 4 else "none",
             "täg/1": "ü%_",
+            "objectives": [{"name": ("mgda", "Ada")[number % 2], "w": [number, {"0": 8}]}] if number % 3 else [],
+            "steps": {"0": number % 3, "1": [True]} if number % 2 else [1, [2.0, "1"]],
         }
         host = ("ec2", "expanse", None)[number % 3]
         yield launched(
@@ -196,16 +198,23 @@ def at_path(row: Row, column: str, path: str) -> Any:
     for keys in ([path], path.split(".")):
         found: Any = value
         for key in keys:
-            found = found.get(key) if isinstance(found, dict) else None
+            found = below(found, key)
         if found is not None:
             return found
     return None
 
 
+def below(value: Any, key: str) -> Any:
+    """Return what a mapping has under *key*, or a list at the place that it says."""
+    if isinstance(value, list):
+        return value[int(key)] if key.isdigit() and int(key) < len(value) else None
+    return value.get(key) if isinstance(value, dict) else None
+
+
 def equal(found: Any, value: Any) -> bool:
     """Whether JSON data is what was asked for; text also stands for the number or boolean that it spells."""
     if isinstance(found, bool) or isinstance(value, bool):
-        return found is value or (isinstance(found, bool) and value == json.dumps(found))
+        return found is value or (isinstance(found, bool) and str(value).lower() == json.dumps(found))
     if isinstance(found, str):
         return bool(found == value)
     if isinstance(found, int | float):
@@ -233,13 +242,22 @@ def json_holds(row: Row, column: str, path: str, operator: str, value: Any) -> b
             return bool(found >= value if operator == "min" else found <= value)
 
 
+PLACES = [
+    "objectives.0.name",
+    "objectives.0.w.0",
+    "objectives.0.w.1.0",
+    "objectives.1",
+    "steps.0",
+    "steps.1.0",
+    "steps.01",
+]
 PATHS = {
-    "config": ("config_json", ["training.batch_size", "training.bf16", "seed", "a.b", "a", "reward.gradient_method", "no.such", "täg/1", "training"]),
+    "config": ("config_json", ["training.batch_size", "training.bf16", "seed", "a.b", "a", "reward.gradient_method", "no.such", "täg/1", "training", *PLACES]),
     "metrics": ("final_metrics_json", ["train/loss", "deep.x", "ok", "best", "deep"]),
     "metadata": ("metadata_json", ["who", "n"]),
 }  # fmt: skip
 _VALUES = st.sampled_from(
-    ["mgda", "1", "2.0", "true", "false", True, False, 0, 1, 2.0, 8, 1.5, "NaN", "ü%_", "Ada", "%", ""]
+    ["mgda", "1", "2.0", "true", "false", "True", "FALSE", True, False, 0, 1, 2.0, 8, 1.5, "NaN", "ü%_", "Ada", "%", ""]
 )
 
 
@@ -268,6 +286,40 @@ def test_paths_into_the_json_give_what_they_say(
     assert [row["run_id"] for row in found] == [
         r["run_id"] for r in fleet.rows if json_holds(r, column, path, operator, value)
     ]
+
+
+def test_a_path_of_many_digits_stays_a_small_question(book: Ledger) -> None:
+    """Digits may be keys or places, but of a hundred of them not every mixture is tried."""
+    inner: Any = "here"
+    for _ in range(6):
+        inner = [inner]
+    book.insert_run("lists", None, {"deep": inner})
+    book.insert_run("keys", None, {"1.2.3.4.5": "here"})
+
+    assert book.count_runs({"config.deep.0.0.0.0.0.0": "here"}) == 1
+    assert book.count_runs({"config.1.2.3.4.5": "here"}) == 1
+    assert book.count_runs({"config." + ".".join("0" * 100): "here"}) == 0
+
+
+def test_truth_is_spelled_in_any_case(book: Ledger) -> None:
+    """What a query string or Python calls true is true, and text that is no truth value is text."""
+    book.insert_run("yes", None, {"bf16": True, "name": "TRUE"})
+    book.insert_run("no", None, {"bf16": False})
+
+    for word in ("true", "True", "TRUE"):
+        assert [row["run_id"] for row in book.query_runs({"config.bf16": word})] == ["yes"]
+    assert book.count_runs({"config.bf16": ["FALSE", "truth"]}) == 1
+    assert [book.count_runs({"config.name": word}) for word in ("TRUE", "True", True)] == [1, 0, 0]
+
+
+@pytest.mark.parametrize("text", ["1_0", "١٠", "0x0a"])
+def test_what_is_no_number_stands_for_none(book: Ledger, text: str) -> None:
+    """Python reads 1_0 and Arabic digits as 10; a config does not."""
+    book.insert_run("ten", None, {"x": 10})
+    book.insert_run("text", None, {"x": text})
+
+    assert [row["run_id"] for row in book.query_runs({"config.x": text})] == ["text"]
+    assert book.count_runs({"config.x": " 10 "}) == 1
 
 
 def test_true_is_not_one() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
+from numbers import Integral
 from typing import Literal
 
 from pydantic import JsonValue
@@ -202,6 +203,13 @@ def _wanted(column: Declared, name: str) -> str:
     if column.choices:
         return f"one of {', '.join(column.choices)}"
     return "a list of texts" if name == "tags_json" else _WANTED[column.kind]
+
+
+def version(expected: object) -> int:
+    """Return the version that an append expects; text is none, other than in a filter."""
+    if isinstance(expected, bool) or not isinstance(expected, Integral) or expected < 0:
+        raise InvalidValue("expected_version", expected, "how many events the run has, 0 or more, is wanted")
+    return int(expected)
 
 
 def _picked(said: Said, names: Iterable[str]) -> dict[str, object]:

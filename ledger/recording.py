@@ -34,6 +34,8 @@ class Recording(Handle):
         Known events are answered as before. Raises EventConflict for a known id with other content,
         WrongExpectedVersion when something is new and its run has another number of events by now.
         """
+        if expected_version is not None:
+            expected_version = porch.version(expected_version)
         single = isinstance(events, Event | Recorded)
         facts = self._facts([events] if isinstance(events, Event | Recorded) else events)
         if self._off:

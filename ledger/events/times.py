@@ -13,7 +13,7 @@ __all__ = ["LATEST", "UtcDateTime", "parse_moment", "text_of"]
 # Nobody may say that something occurs on the calendar's last day: so there is always a moment that is
 # one microsecond later than the newest event of a run.
 LATEST = datetime(9999, 12, 31, tzinfo=UTC)
-_OFFSET_AND_Z = re.compile(r"[+-]\d\d:?\d\d[zZ]$")
+_OFFSET_AND_Z = re.compile(r"[+-]\d\d:?\d\dZ$")
 
 
 def parse_moment(value: object) -> datetime:
@@ -23,7 +23,7 @@ def parse_moment(value: object) -> datetime:
     aware one. Raises ValueError for everything else, and for what lies beyond the year 9999 in UTC.
     """
     if isinstance(value, str):
-        text = value.strip()
+        text = value.strip().upper()  # ISO 8601 allows a small t and z, and Python does not
         value = datetime.fromisoformat(text[:-1] if _OFFSET_AND_Z.search(text) else text)
     elif isinstance(value, date) and not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day, tzinfo=UTC)

@@ -15,6 +15,8 @@ NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
 SPELLINGS: dict[str, Any] = {
     "Z": "2024-05-01T12:00:00Z",
+    "small letters": "2024-05-01t12:00:00z",
+    "offset and a small z": "2024-05-01T12:00:00+00:00z",
     "offset": "2024-05-01T12:00:00+00:00",
     "offset and Z": "2024-05-01T12:00:00+00:00Z",
     "short offset and Z": "2024-05-01T12:00:00+0000Z",

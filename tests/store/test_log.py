@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger import Ledger, origin
-from ledger.errors import AskedWrongly, EventConflict, InvalidFact, WrongExpectedVersion
+from ledger.errors import AskedWrongly, EventConflict, InvalidFact, InvalidValue, WrongExpectedVersion
 from ledger.events import Event, Recorded, Started
 from ledger.events.times import text_of
 from tests.builders import (
@@ -247,6 +247,18 @@ def test_what_is_new_beside_what_is_known_still_has_to_expect_rightly(book: Ledg
     with pytest.raises(WrongExpectedVersion):
         book.append([event, started(1)], expected_version=0)
     assert book.append([event, started(1)], expected_version=1)[1].version == 2
+
+
+@pytest.mark.parametrize("wrong", ["1", True, -1, 1.0, [1]], ids=repr)
+def test_a_version_that_cannot_be_meant_is_refused(book: Ledger, wrong: Any) -> None:
+    """It is a wrong call, which no rereading mends, also where every event is known."""
+    event = launched(0)
+    book.append(event)
+
+    for said in (event, started(1)):
+        with pytest.raises(InvalidValue, match="expected_version=.* 0 or more"):
+            book.append(said, expected_version=wrong)
+    assert len(list(book.events())) == 1
 
 
 def test_an_expected_version_is_of_one_run(book: Ledger) -> None:

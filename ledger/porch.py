@@ -25,7 +25,7 @@ from ledger.events import (
     Started,
     WandbAttached,
 )
-from ledger.events.plain import plain, plain_mapping
+from ledger.events.plain import NON_FINITE, plain, plain_mapping
 from ledger.events.times import parse_moment, text_of
 from ledger.projections.columns import Declared, Kind
 from ledger.projections.filters import parse_whole_number
@@ -55,7 +55,7 @@ def when(at: When | None) -> dict[str, object]:
 def launch(run_id: str, config: object, said: dict[str, object], at: When | None) -> list[Event]:
     """Return the launch and, where they are said, the W&B fields."""
     stated = {name: said.pop(name, None) for name in HYPERPARAMETERS}
-    hyperparameters = {n: _fitted(HYPERPARAMETERS[n], n, value) for n, value in stated.items() if value is not None}
+    hyperparameters = {n: _hyperparameter(n, value) for n, value in stated.items() if value is not None}
     wandb = {name: said.pop(name, None) for name in _WANDB}
     launched = Launched(
         run_id=run_id,
@@ -65,6 +65,12 @@ def launch(run_id: str, config: object, said: dict[str, object], at: When | None
         **when(at),
     )
     return [launched, *_some(WandbAttached, run_id, wandb, at)]
+
+
+def _hyperparameter(name: str, value: object) -> JsonValue:
+    """The value as its column holds it; one that is not finite is recorded, though no column holds it."""
+    said = plain(value)
+    return said if isinstance(said, str) and said in NON_FINITE else _fitted(HYPERPARAMETERS[name], name, value)
 
 
 def status_change(run_id: str, status: str, said: Said, at: When | None) -> list[Event]:

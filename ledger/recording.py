@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from os import PathLike
 from typing import overload
 
 from ledger import origin, porch
@@ -54,9 +55,9 @@ class Recording(Handle):
         chain_of_custody_id: str | None = None,
         *,
         run_name: str | None = None,
-        config_file_path: str | None = None,
+        config_file_path: str | PathLike[str] | None = None,
         host: str | None = None,
-        instance_id: str | None = None,
+        instance_id: str | int | None = None,
         instance_type: str | None = None,
         resumes_run_id: str | None = None,
         wandb_url: str | None = None,

@@ -94,6 +94,7 @@ any_moments = moments | st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 29), 
 event_ids = st.integers(0, 2**128 - 1).map(lambda number: str(uuid.UUID(int=number)))
 whole = st.integers(-(2**63), 2**63 - 1)
 seconds = st.integers(0, 40) | st.integers(0, 2**63 - 1)
+not_finite = st.sampled_from(ODD_FLOATS)
 resumable = st.sampled_from([*RUN_IDS, "elsewhere"])
 
 
@@ -135,10 +136,7 @@ def amendments(draw: st.DrawFn) -> dict[str, Any]:
 
 
 _IMPORTED = st.dictionaries(st.sampled_from([*COLUMNS, "further"]), strangers | clean_texts, max_size=5)
-_STATED = {
-    name: st.integers(1, 99) | clean_texts | st.floats(allow_nan=False, allow_infinity=False)
-    for name in HYPERPARAMETERS
-}
+_STATED = {name: st.integers(1, 99) | clean_texts | st.floats() for name in HYPERPARAMETERS}
 
 # What each field of a payload may say; an event's fields are read off its class.
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
@@ -148,13 +146,13 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "redacted": st.none(),
     "started_at": any_moments,
     "ended_at": any_moments,
-    "duration_seconds": seconds,
+    "duration_seconds": seconds | not_finite,
     "final_metrics": mappings,
     "metrics": mappings,
     "metadata": mappings,
     "presumed": st.booleans(),
-    "step": whole,
-    "exit_code": whole,
+    "step": whole | not_finite,
+    "exit_code": whole | not_finite,
     "tags": st.lists(ids, max_size=3),
     "reason": ids,
     "system": ids,
@@ -168,7 +166,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "blog_post_url": ids,
     **{name: clean_texts for name in ("run_name", "config_file_path", "host", "instance_id", "instance_type")},
     **{name: clean_texts for name in ("wandb_url", "wandb_name", "note", "message", "detected_by")},
-    **{name: strategy for name, strategy in _OF_COLUMN.items() if name not in ("status", "active_seconds")},
+    **{name: strategy for name, strategy in _OF_COLUMN.items() if not name.endswith(("status", "_seconds"))},
 }
 
 

@@ -6,7 +6,8 @@ import re
 import uuid
 from datetime import datetime
 from functools import lru_cache
-from typing import Annotated, ClassVar, get_args
+from numbers import Integral
+from typing import Annotated, ClassVar, Protocol, get_args, runtime_checkable
 
 from pydantic import (
     AfterValidator,
@@ -24,7 +25,7 @@ from ledger.errors import InvalidFact, shortened
 from ledger.events.plain import json_text, plain, plain_mapping
 from ledger.events.times import UtcDateTime, text_of
 
-__all__ = ["Event", "Id", "PlainMapping", "Source", "Text", "UnknownEvent", "storable_text"]
+__all__ = ["Event", "Id", "OwnText", "PlainMapping", "Source", "Text", "UnknownEvent", "storable_text"]
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
@@ -59,7 +60,20 @@ def _own_text(value: object) -> object:
     return str.__str__(value)  # a numpy text is a str of another class
 
 
-Text = Annotated[str, BeforeValidator(_own_text), AfterValidator(_checked_text)]
+@runtime_checkable
+class _PathLike(Protocol):
+    def __fspath__(self) -> str: ...
+
+
+def _text(value: object) -> object:
+    """A path and a whole number (a job's id) as their text: what only describes a run refuses no launch."""
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        value = str(int(value))
+    return _own_text(value.__fspath__() if isinstance(value, _PathLike) else value)
+
+
+OwnText = Annotated[str, BeforeValidator(_own_text), AfterValidator(_checked_text)]
+Text = Annotated[str, BeforeValidator(_text), AfterValidator(_checked_text)]
 Id = Annotated[str, BeforeValidator(_own_text), AfterValidator(_checked_id)]
 EventId = Annotated[str, BeforeValidator(_checked_event_id)]
 PlainMapping = Annotated[dict[str, JsonValue], PlainValidator(plain_mapping)]

@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, FiniteFloat
 
-from ledger.events.envelope import Event, Id, PlainMapping, Text
+from ledger.events.envelope import Event, Id, OwnText, PlainMapping, Text
+from ledger.events.plain import plain
 from ledger.events.times import UtcDateTime
 
 __all__ = ["Completed", "Crashed", "EndReason", "Failed", "Launched", "Seconds", "Started"]
@@ -15,12 +16,12 @@ __all__ = ["Completed", "Crashed", "EndReason", "Failed", "Launched", "Seconds",
 EndReason = Literal["exception", "signal", "oom", "preempted", "timeout", "node_failure", "user", "unknown"]
 
 
+def _not_finite(value: object) -> object:
+    return plain(value) if isinstance(value, Real) else value
+
+
 def _whole(value: object) -> object:
     return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
-
-
-Int64 = Annotated[int, BeforeValidator(_whole), Field(ge=-(2**63), lt=2**63, strict=True)]
-Hyperparameter = Int64 | Annotated[FiniteFloat, Field(strict=True)] | Text
 
 
 def _whole_seconds(value: object) -> object:
@@ -29,7 +30,11 @@ def _whole_seconds(value: object) -> object:
     return round(seconds) if isinstance(value, Real) and abs(seconds := float(value)) < 2**63 else value
 
 
-Seconds = Annotated[int, BeforeValidator(_whole_seconds), Field(ge=0, lt=2**63)]
+# A float that is not finite, as JSON has it: it is kept in the event, and fits no column of numbers.
+NotFinite = Annotated[Literal["NaN", "Infinity", "-Infinity"], BeforeValidator(_not_finite)]
+Int64 = Annotated[int, BeforeValidator(_whole), Field(ge=-(2**63), lt=2**63, strict=True)] | NotFinite
+Seconds = Annotated[int, BeforeValidator(_whole_seconds), Field(ge=0, lt=2**63)] | NotFinite
+Hyperparameter = Int64 | Annotated[FiniteFloat, Field(strict=True)] | OwnText
 
 
 class Launched(Event):

@@ -417,6 +417,29 @@ def test_a_metric_that_is_not_finite_is_null_in_the_row(book: Ledger, said: Any)
     assert ended.final_metrics == {"loss": "NaN", "top": "Infinity", "low": "-Infinity", "step": 2}
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")], ids=repr)
+def test_a_number_that_is_not_finite_refuses_no_call(book: Ledger, value: float) -> None:
+    """A duration, an exit code or a hyperparameter that is not finite is recorded, and its column stays as it was."""
+    launch(book, "r1", learning_rate=value, batch_size=value, config={"batch_size": 8})
+    launch(book, "r1", learning_rate=value, batch_size=value, config={"batch_size": 8})
+    book.update_run_status("r1", "running", duration_seconds=60)
+    book.update_run_status("r1", "running", duration_seconds=value)
+    book.update_run_status("r1", "failed", exit_code=3, duration_seconds=90)
+    book.update_run_status("r1", "failed", exit_code=value, duration_seconds=value)  # type: ignore[arg-type]
+
+    shown = [row(book)[name] for name in ("learning_rate", "batch_size", "duration_seconds", "exit_code", "status")]
+    assert shown == [None, 8, 90, 3, "failed"]
+
+
+def test_a_launch_takes_a_path_and_the_number_of_a_job(book: Ledger) -> None:
+    """config_file_path=Path(...) and instance_id=12345 are their texts, and again they are the same launch."""
+    for path, job in ((Path("/data/a.yaml"), 12345), ("/data/a.yaml", "12345")):
+        book.insert_run("r1", None, {}, config_file_path=path, instance_id=job)
+
+    assert (row(book)["config_file_path"], row(book)["instance_id"]) == ("/data/a.yaml", "12345")
+    assert types(book) == ["launched"]
+
+
 def test_several_concerns_become_several_events(book: Ledger) -> None:
     """Fields of several concerns become several events."""
     launch(book, "r1")
@@ -1025,7 +1048,15 @@ def test_an_unknown_column_cannot_be_amended(book: Ledger, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("column", "value"),
-    [("batch_size", "many"), ("status", "banana"), ("started_at", "yesterday"), ("batch_size", 10**30)],
+    [
+        ("batch_size", "many"),
+        ("status", "banana"),
+        ("started_at", "yesterday"),
+        ("batch_size", 10**30),
+        ("learning_rate", float("nan")),
+        ("duration_seconds", float("inf")),
+        ("exit_code", float("nan")),
+    ],
 )
 def test_a_column_cannot_be_amended_to_nonsense(book: Ledger, tmp_path: Path, column: str, value: Any) -> None:
     """amend with a value that does not fit its column is an error that names the column."""

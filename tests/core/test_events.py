@@ -6,6 +6,7 @@ import json
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -34,7 +35,7 @@ from ledger.events import (
     parse_event,
     upcast,
 )
-from tests.builders import clock, completed, crash_data_attached, moment, started, unknown, wandb_attached
+from tests.builders import clock, completed, crash_data_attached, fold_of, moment, started, unknown, wandb_attached
 from tests.strategies import FIELDS, events, events_of, strangers, texts
 
 BAD: dict[str, tuple[Callable[[], object], str]] = {
@@ -53,7 +54,12 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     "negative duration": (lambda: Completed(run_id="r", duration_seconds=-1), "duration_seconds"),
     "duration that is no number": (lambda: Completed(run_id="r", duration_seconds="long"), "duration_seconds"),
     "boolean duration": (lambda: Completed(run_id="r", duration_seconds=True), "duration_seconds"),
-    "endless duration": (lambda: Completed(run_id="r", duration_seconds=float("inf")), "duration_seconds"),
+    "exit code that is no whole number": (lambda: Completed(run_id="r", exit_code=0.5), "exit_code"),
+    "path for an id": (lambda: Launched(run_id=Path("/r")), "run_id"),
+    "number for a reason": (lambda: Voided(run_id="r", reason=7), "reason"),
+    "boolean for a text": (lambda: Launched(run_id="r", instance_id=True), "instance_id"),
+    "fraction for a text": (lambda: Launched(run_id="r", instance_id=0.5), "instance_id"),
+    "path with NUL": (lambda: Launched(run_id="r", config_file_path=Path("a\x00")), "config_file_path"),
     "duration of 65 bits": (lambda: Completed(run_id="r", duration_seconds=2**63), "duration_seconds"),
     "exit code of 65 bits": (lambda: Completed(run_id="r", exit_code=2**63), "exit_code"),
     "boolean exit code": (lambda: Completed(run_id="r", exit_code=True), "exit_code"),
@@ -70,6 +76,57 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     "name with NUL": (lambda: Launched(run_id="r", run_name="a\x00"), "run_name"),
     "nested too deep": (lambda: Launched(run_id="r", config=_deep()), "nested deeper"),
 }
+
+
+NOT_FINITE: dict[str, Callable[[Any], Event]] = {
+    "duration": lambda value: Completed(run_id="r", duration_seconds=value),
+    "duration so far": lambda value: Heartbeat(run_id="r", duration_seconds=value),
+    "exit code": lambda value: Completed(run_id="r", exit_code=value),
+    "step": lambda value: Heartbeat(run_id="r", step=value),
+    "step of a checkpoint": lambda value: CheckpointSaved(run_id="r", uri="s3://k", step=value),
+}
+
+
+@pytest.mark.parametrize("make", NOT_FINITE.values(), ids=NOT_FINITE)
+@pytest.mark.parametrize(("value", "text"), [("nan", "NaN"), ("inf", "Infinity"), ("-inf", "-Infinity")])
+@pytest.mark.parametrize("kind", [float, np.float32])
+def test_a_number_that_is_not_finite_refuses_no_event(
+    make: Callable[[Any], Event], value: str, text: str, kind: Callable[[str], Any]
+) -> None:
+    """It is stored as its text, read back as the same event, and fits no column."""
+    event = make(kind(value))
+    with Ledger(":memory:") as book:
+        recorded = book.append(event)
+        row = book.get_run("r")
+
+        assert text in json.loads(recorded.payload).values()
+        assert recorded.event == event
+        assert book.append([recorded.event, recorded])[1] == recorded
+        assert row is not None
+        assert (row["duration_seconds"], row["exit_code"]) == (None, None)
+
+
+def test_a_hyperparameter_that_is_not_finite_refuses_no_launch() -> None:
+    """Its column is read from the config as if it were not said."""
+    event = Launched(run_id="r", config={"beta": 0.5}, hyperparameters={"beta": float("nan"), "num_gpus": float("inf")})
+
+    assert event.hyperparameters == {"beta": "NaN", "num_gpus": "Infinity"}
+    assert [fold_of(event)[name] for name in ("beta", "num_gpus")] == [0.5, None]
+
+
+def test_what_describes_a_run_may_be_a_path_or_a_number() -> None:
+    """A path is kept as its text, and so is the number of a job."""
+    event = Launched(
+        run_id="r",
+        config_file_path=Path("/data/a.yaml"),
+        instance_id=12345,
+        host=np.int64(7),
+        hyperparameters={"beta": 5},
+    )
+
+    assert (event.config_file_path, event.instance_id, event.host) == ("/data/a.yaml", "12345", "7")
+    assert event.hyperparameters == {"beta": 5}
+    assert Heartbeat(run_id="r", message=Path("m")).message == "m"
 
 
 def _deep() -> dict[str, Any]:

@@ -165,13 +165,15 @@ def _ended(life: Life, fact: Fact, payload: Payload) -> None:
     if presumed and row["status"] in ENDED and not life.presumed:
         return
     row["status"], life.presumed = LEADS_TO[fact.type], presumed
-    life.write("ended_at", payload.get("ended_at"))
-    if row["ended_at"] is None:
-        row["ended_at"] = fact.occurred_at
-    life.unknown_duration = False
-    said = fitting(COLUMNS["duration_seconds"], payload.get("duration_seconds"))
-    if isinstance(said, int):
-        life.said_duration = max(0, said)
+    ended = fitting(COLUMNS["ended_at"], payload.get("ended_at"))
+    said = fitting(_DURATION, payload.get("duration_seconds"))
+    first, says_times = row["ended_at"] is None, ended is not None or said is not None
+    if first or ended is not None:
+        row["ended_at"] = ended or fact.occurred_at
+    if says_times:  # a later end that says neither changes neither
+        life.said_duration = max(0, said) if isinstance(said, int) else None
+    if first or says_times:
+        life.unknown_duration = False
     life.write("end_reason", payload.get("end_reason"))
     life.write("exit_code", payload.get("exit_code"))
     _write_metrics(life, payload.get("final_metrics"))

@@ -15,6 +15,7 @@ from pathlib import Path
 from bench.append import batches, singles
 from bench.asking import curve
 from bench.folding import folded_per_second
+from bench.following import latencies
 from bench.writers import waits
 
 
@@ -42,6 +43,14 @@ def lines(folder: Path, sizes: tuple[int, ...]) -> Iterator[tuple[str, ...]]:
     rate, median, longest = waits(folder)
     yield "16 processes, one file: longest wait", f"{longest:.3f} s", f"median {median:.3f} s", "", "at most 0.5 s"
     yield "16 processes, one file: rate", f"{rate:,.0f}/s", "", "", ""
+    median, longest = latencies(folder)
+    yield (
+        "follow: commit to delivery, worst",
+        f"{longest * 1000:.0f} ms",
+        f"median {median * 1000:.0f} ms",
+        "",
+        "at most 50 ms",
+    )
     for row in curve(folder, sizes):
         size = f"{row['runs']:,} runs"
         for name, bound in (("get_run", "at most 0.3 ms"), ("query_runs", "ratio at most 4")):

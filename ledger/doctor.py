@@ -5,6 +5,7 @@ A problem wants something done; a remark is to be known.
 
 from __future__ import annotations
 
+import shlex
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -60,7 +61,7 @@ def _examine(report: Report, ledger: Ledger, *, verify: bool) -> None:
             "what new ones have. See what would change with `ledger replay --dry-run`, then run `ledger replay`."
         )
     _journal(report, found, network=on_network(path))
-    for judge in (_contested, _unreadable, _ahead, _relaunched):
+    for judge in (_contested, _unreadable, _ahead, _relaunched, _parked):
         judge(report, found)
     if copies := copies_beside(path):
         report.remarks.append(f"Former copies lie beside the ledger: {_named(copies)}. Remove them when of no use.")
@@ -141,6 +142,14 @@ def _relaunched(report: Report, found: Inspection) -> None:
         report.remarks.append(
             f"Launched more than once, with different configs: {_named(found.relaunched)}. The earliest launch counts; "
             "see ledger timeline RUN."
+        )
+
+
+def _parked(report: Report, found: Inspection) -> None:
+    for name, count in found.parked:
+        report.problems.append(
+            f"Subscription {name!r} gave up on {count} event(s) whose handler failed, and went on without. See ledger "
+            f"subscriptions {shlex.quote(name)}; mend the handler and deliver them with Subscription.retry(handler)."
         )
 
 

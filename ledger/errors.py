@@ -11,9 +11,10 @@
     . AppendOnly                 somebody tried to change or remove an event
   x AskedWrongly                 also a ValueError; mend the call
     . UnknownName                the message offers the nearest that there is
-      - UnknownFilter, UnknownOrder, UnknownColumn, UnknownKeyword
+      - UnknownFilter, UnknownOrder, UnknownColumn, UnknownKeyword, UnknownSubscription
     . InvalidValue               a filter's or an argument's value that cannot be meant
     . InvalidFact                an event that is not well formed
+    . PositionUnknown            where a reader went on from is not of this ledger as it is now
   x Unreachable                  mend the place, then do the same again
     . NotConfigured
       - HalfConfigured
@@ -167,6 +168,10 @@ class UnknownKeyword(UnknownName, TypeError):
     kind = "keyword"
 
 
+class UnknownSubscription(UnknownName):
+    kind = "subscription"
+
+
 class InvalidValue(AskedWrongly):
     def __init__(self, name: str, value: object, wanted: str, near: str = "") -> None:
         self.name = name
@@ -176,6 +181,16 @@ class InvalidValue(AskedWrongly):
 
 class InvalidFact(AskedWrongly):
     """An event that is not well formed; the message names the field and what it takes."""
+
+
+class PositionUnknown(AskedWrongly):
+    def __init__(self, position: int, newest: int, way: str) -> None:
+        self.position = position
+        self.newest = newest
+        super().__init__(
+            f"position {position} is not of this ledger as it is now (its newest is {newest}): an earlier state, or "
+            f"another ledger, was put in its place. Go on from where they part, with {way}"
+        )
 
 
 class NotConfigured(Unreachable):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from ledger.cli.output import (
     say,
     say_array,
     say_document,
+    say_record,
     short_moment,
     status_paint,
     width,
@@ -19,6 +21,7 @@ from ledger.errors import AskedWrongly, RunNotFound, UnknownColumn
 from ledger.table import table, visible
 
 if TYPE_CHECKING:
+    from ledger.api import Ledger
     from ledger.events import Recorded
 
 Row = Mapping[str, object]
@@ -136,16 +139,31 @@ def stats(said: Namespace) -> int:
 def events(said: Namespace) -> int:
     """Print the events themselves, in order of acceptance: position, time, run, type, and what it says.
 
-    With --json: an array, one event a line as it is stored; `source` and `payload` are the texts
-    that the digest covers.
+    With --follow it goes on with those that come, until it is interrupted; the run may be yet to come.
+    With --json: an array, one event a line as it is stored, and with --follow JSON Lines; `source` and
+    `payload` are the texts that the digest covers.
     """
     with opened(said) as ledger:
+        if said.follow:
+            return _follow(ledger, said)
         found = ledger.events(said.run_id, said.chain, said.after, said.types)
         if said.as_json:
             say_array(map(_stored, found))
             return 0
         for event in found:
             say(_event_line(event))
+    return 0
+
+
+def _follow(ledger: Ledger, said: Namespace) -> int:
+    if said.chain is not None:
+        raise AskedWrongly("--follow takes no --chain: a run may join a chain late. Follow its runs with --run RUN.")
+    for event in ledger.follow(said.after, said.types, said.run_id):
+        if said.as_json:
+            say_record(_stored(event))
+        else:
+            say(_event_line(event))
+        sys.stdout.flush()
     return 0
 
 

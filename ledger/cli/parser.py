@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from ledger import __version__
-from ledger.cli import asking, explaining, recording, verbs
+from ledger.cli import asking, explaining, recording, subscriptions, verbs
 from ledger.cli.recording import name_and_value
 from ledger.errors import AskedWrongly, nearest
 
@@ -153,6 +153,11 @@ def _events(words: Words) -> None:
     words.add_argument("--chain", metavar="ID", type=_text, help="of the runs of this chain of custody")
     words.add_argument("--after", metavar="POSITION", default="0", help="from behind this position")
     words.add_argument("--types", metavar="A,B,...", action="extend", type=_listed, help=f"of these types; {_AGAIN}")
+    words.add_argument("--follow", action="store_true", help="go on with those that come")
+
+
+def _subscription(words: Words) -> None:
+    words.add_argument("name", metavar="NAME", nargs="?", type=_text, help="this one, and what it has parked")
 
 
 def _annotate(words: Words) -> None:
@@ -236,6 +241,7 @@ _VERBS: dict[str, tuple[Verb, str, Callable[[Words], None]]] = {
     "stats": (asking.stats, "how many runs, by status", _as_of),
     "events": (asking.events, "the events themselves, in order of acceptance", _events),
     "explain": (explaining.explain, "which event gave each column of a run its value", _explain),
+    "subscriptions": (subscriptions.subscriptions, "how far the consumers of events have come", _subscription),
     "annotate": (recording.annotate, "add a note, tags or metadata to a run", _annotate),
     "amend": (recording.amend, "correct columns of a run, with a reason", _amend),
     "void": (recording.void, "take a bogus run out of tables and counts", _with_reason),

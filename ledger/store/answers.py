@@ -16,7 +16,7 @@ from ledger.store import reading, runs
 from ledger.store.sqlite import Database
 from ledger.store.statements import Connection, Row
 
-__all__ = ["Answers"]
+__all__ = ["Answers", "check_types"]
 
 _PAGE = 500
 
@@ -62,7 +62,7 @@ class Answers:
         """Yield events in order of acceptance. An unknown run, chain or type is an error at the call, not later."""
         with self._database.read() as connection:
             of = _runs_asked(connection, run_id, chain_of_custody_id)
-            _check_types(connection, types or ())
+            check_types(connection, types or ())
         if of is None:
             return self._all_events(after, types)
         return heapq.merge(*(self._run_events(run, after, types) for run in of), key=attrgetter("position"))
@@ -105,7 +105,8 @@ def _runs_asked(connection: Connection, run_id: str | None, chain: str | None) -
     return [run for run in found if run_id in (None, run)]
 
 
-def _check_types(connection: Connection, types: Iterable[str]) -> None:
+def check_types(connection: Connection, types: Iterable[str]) -> None:
+    """Refuse a type that neither this code nor this ledger knows."""
     for type in types:
         if type not in EVENT_TYPES and not (_is_text(type) and reading.type_is_known(connection, type)):
             raise UnknownFilter(type, EVENT_TYPES, " That is what types= takes.")

@@ -16,7 +16,15 @@ from ledger.projections.claims import Claim, settle
 from ledger.projections.stamp import fold_stamp
 from ledger.store import state
 from ledger.store.statements import Connection, compiled
-from ledger.store.tables import migrations, training_claims, training_events, training_heads, training_runs, voided_runs
+from ledger.store.tables import (
+    migrations,
+    parked,
+    training_claims,
+    training_events,
+    training_heads,
+    training_runs,
+    voided_runs,
+)
 
 __all__ = ["Ahead", "Contested", "Inspection", "copies_beside", "damage", "inspect"]
 
@@ -55,6 +63,7 @@ class Inspection:
     ahead: tuple[Ahead, ...]
     contested: tuple[Contested, ...]
     relaunched: tuple[str, ...]
+    parked: tuple[tuple[str, int], ...]
     migrations: tuple[tuple[str, str], ...]
 
 
@@ -71,6 +80,7 @@ def inspect(connection: Connection) -> Inspection:
         ahead=_ahead(connection),
         contested=tuple(_contested(connection)),
         relaunched=tuple(_relaunched(connection)),
+        parked=_parked(connection),
         migrations=_migrations(connection),
     )
 
@@ -155,6 +165,11 @@ def _relaunched(connection: Connection) -> Iterable[str]:
         configs = [launch["config"] for launch in said if launch.get("config")]
         if any(config != configs[0] for config in configs):
             yield run_id
+
+
+def _parked(connection: Connection) -> tuple[tuple[str, int], ...]:
+    asked = sa.select(parked.c.name, sa.func.count()).group_by(parked.c.name).order_by(parked.c.name)
+    return tuple(compiled(asked).ask(connection).fetchall())
 
 
 def _migrations(connection: Connection) -> tuple[tuple[str, str], ...]:

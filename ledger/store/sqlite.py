@@ -168,8 +168,8 @@ class Database:
 
     def close(self) -> None:
         """Close the connections; the last process to do so leaves one file. Closing again does nothing."""
+        self._closed = True  # first, so that no reader of another thread opens a connection afterwards
         self.let_go()
-        self._closed = True
 
     def let_go(self) -> None:
         """Close the connections; the next use opens them again."""

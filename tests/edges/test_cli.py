@@ -28,6 +28,7 @@ VERBS: dict[str, list[str]] = {
     "stats": [],
     "events": ["--types", "started"],
     "explain": ["r1"],
+    "subscriptions": [],
     "annotate": ["r1", "--note", "odd"],
     "amend": ["r1", "--reason", "typo", "host=expanse"],
     "void": ["r1", "--reason", "bogus"],
@@ -249,6 +250,34 @@ def test_types_that_are_said_twice_add_up(ask: Ask) -> None:
     once = ask("events", "--types", "launched,completed").out
 
     assert ask("events", "--types", "launched", "--types", "completed").out == once != ""
+
+
+def test_subscriptions_are_listed(ask: Ask, path: Path) -> None:
+    """`subscriptions` says how far each has come; with a name also what it has parked, and why."""
+    assert ask("subscriptions").out == "no subscriptions\n"
+    with Ledger(path) as book:
+        book.subscription("slack", types="crashed", tries=1).for_each(lambda event: 1 / 0)
+        book.subscription("mail").rewind(1)
+    heading, _, *lines = ask("subscriptions").out.splitlines()
+    assert heading.split() == ["name", "position", "behind", "parked", "updated_at"]
+    assert [line.split()[:4] for line in lines] == [["mail", "1", "6", "0"], ["slack", "7", "0", "1"]]
+
+    *_, event, error = ask("subscriptions", "slack").out.splitlines()
+    assert (event.split()[0], event.split()[3:]) == ("7", ["r2", "crashed"])
+    assert error.strip() == "ZeroDivisionError: division by zero"
+    assert ask("subscriptions", "slak").err.startswith("ledger: unknown subscription 'slak'. Did you mean 'slack'?")
+
+
+def test_subscriptions_in_json(ask: Ask, path: Path) -> None:
+    """--json lists them with what they are behind; with a name, `parked` has the events."""
+    with Ledger(path) as book:
+        book.subscription("slack", types="crashed", tries=1).for_each(lambda event: 1 / 0)
+    (listed,) = ask("subscriptions", "--json").document["subscriptions"]
+    one = ask("subscriptions", "slack", "--json").document
+
+    assert {**listed, "parked": one["parked"]} == one
+    assert (listed["name"], listed["position"], listed["behind"], listed["parked"]) == ("slack", 7, 0, 1)
+    assert [(event["position"], event["run_id"], event["type"]) for event in one["parked"]] == [(7, "r2", "crashed")]
 
 
 def test_metadata_is_json_where_it_is_json(ask: Ask) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -59,6 +60,10 @@ def shell(*words: str, **environment: str) -> subprocess.Popen[str]:
         (["explain", "r1", "--column", "hots"], 2, "Did you mean 'host'"),
         (["timeline", "--chain", "NOPE"], 2, "chain_of_custody_id 'NOPE'"),
         (["events", "--types", "launch"], 2, "Did you mean 'launched'"),
+        (["events", "--follow", "--chain", "C"], 2, "--run RUN"),
+        (["events", "--follow", "--after", "99"], 2, "newest is 1"),
+        (["events", "--follow", "--types", "launch"], 2, "Did you mean 'launched'"),
+        (["subscriptions", "slack"], 2, "unknown subscription 'slack'"),
         (["amend", "r1", "--reason", "r", "host=a", "host=b"], 2, "given twice"),
         (["annotate", "r1", "--set", "k=1", "--set", "k=2"], 2, "given twice"),
         (["amend", "r1", "host=x"], 2, "--reason"),
@@ -183,6 +188,43 @@ def test_a_place_that_fails_is_said_in_json_too(
     out, err = capsys.readouterr()
     assert json.loads(out)["kind"] == "OSError"
     assert err == f"ledger: {json.loads(out)['error']}\n"
+
+
+def followed(path: Path, *words: str) -> subprocess.Popen[str]:
+    """Start following a ledger of one event, and wait until that was printed."""
+    with Ledger(path) as book:
+        book.insert_run("r1", None, {})
+    process = shell("--db", str(path), "events", "--follow", *words)
+    assert process.stdout is not None
+    assert "launched" in process.stdout.readline()
+    return process
+
+
+def test_following_prints_each_event_as_it_comes(path: Path) -> None:
+    """`events --follow` flushes each line, of the types that were asked for, and Ctrl-C ends it quietly with 130."""
+    process = followed(path, "--json", "--types", "launched,started")
+    assert process.stdout is not None
+    with Ledger(path) as book:
+        for number in range(3):
+            book.annotate("r1", "odd")
+            book.update_run_status("r1", "running")
+            assert json.loads(process.stdout.readline())["position"] == 3 + 2 * number
+    process.send_signal(signal.SIGINT)
+
+    assert (*process.communicate(), process.returncode) == ("", "", 130)
+
+
+def test_a_follower_whose_reader_went_away_ends(path: Path) -> None:
+    """`ledger events --follow | head -1` ends with the next event, and nobody complains."""
+    process = followed(path)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    with Ledger(path) as book:
+        book.annotate("r1", "odd")
+
+    assert (process.stderr.read(), process.wait(30)) == ("", 141)
+    process.stderr.close()
 
 
 @pytest.mark.parametrize("words", [["runs"], ["runs", "--json"], ["show", "r9", "--json"]])

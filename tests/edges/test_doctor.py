@@ -194,6 +194,17 @@ def test_a_second_launch_with_another_config_is_a_remark(book: Ledger) -> None:
     assert "with different configs: r1." in remark
 
 
+def test_parked_events_are_a_problem(book: Ledger) -> None:
+    """A subscription that went on without some events is named, with how many, and with the mend."""
+    book.append([Started(run_id="r1"), Started(run_id="r2")])
+    book.subscription("to slack", tries=1).for_each(lambda event: 1 / 0)
+    (problem,) = examined(book).problems
+
+    assert problem.startswith("Subscription 'to slack' gave up on 2 event(s)")
+    assert "ledger subscriptions 'to slack'" in problem
+    assert "Subscription.retry(handler)" in problem
+
+
 def test_former_copies_are_a_remark(book: Ledger, path: Path) -> None:
     """What restores and migrations have left beside the file is listed, and of many only some."""
     for number in range(7):

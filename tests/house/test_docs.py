@@ -93,6 +93,17 @@ def test_the_readme_is_true(home: Path) -> None:
     assert len(answers) == 6
 
 
+def test_following_is_true(tmp_path: Path) -> None:
+    """The examples of the page on following, run one after the other, print what is printed there."""
+    page = DOCUMENTS["docs/following.md"]
+    command = [sys.executable, "-c", "\n".join(fenced(page, "python"))]
+    made = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+
+    assert (made.stderr, made.stdout) == ("", "".join(fenced(page, "text")))
+
+
 def links() -> list[tuple[str, str]]:
     """Return each link of each document that leads to a file."""
     prose = {

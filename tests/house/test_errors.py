@@ -110,6 +110,8 @@ CASES: list[Case] = [
     made(errors.UnknownOrder, "creatd_at", ["created_at"], mend="Did you mean 'created_at'"),
     made(errors.UnknownColumn, "hots", ["host"], mend="Did you mean 'host'"),
     made(errors.UnknownKeyword, "run_nam", ["run_name"], mend="Did you mean 'run_name'"),
+    made(errors.UnknownSubscription, "slak", ["slack"], mend="Did you mean 'slack'"),
+    made(errors.PositionUnknown, 9, 5, "follow(after=...)", mend=r"Go on from where they part, with follow\(after="),
     made(errors.InvalidValue, "limit", -1, "a whole number of 0 or more is wanted", mend="a whole number .* is wanted"),
     made(errors.NoLedger, PLACE, mend=r"Create it with `ledger init` or init_db\(\)"),
     made(errors.NewerLedger, PLACE, ["m009"], mend="Update with: pip install --upgrade training-run-ledger"),

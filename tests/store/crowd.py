@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ledger import Ledger
-from ledger.events import Heartbeat, Started
+from ledger.events import Heartbeat, Recorded, Started
 from ledger.store import sqlite
 
 ROOT = Path(__file__).parents[2]
@@ -89,6 +90,44 @@ def read(number: int, path: str, seconds: str) -> Answer:
     return {"asked": asked}
 
 
+def following(path: Path) -> subprocess.Popen[str]:
+    """Return a process that follows a ledger and prints each event's position and id."""
+    return subprocess.Popen(command("follow", 0, path), cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def consuming(path: Path, kind: str) -> subprocess.Popen[str]:
+    """Return a process that handles events for ever, in the ledger's transaction or beside it, and prints each."""
+    return subprocess.Popen(command("consume", 0, path, kind), cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def follow(path: str) -> None:
+    """Print what comes; whoever started this kills it."""
+    with Ledger(path) as book:
+        for event in book.follow():
+            sys.stdout.write(f"{event.position} {event.event_id}\n")
+            sys.stdout.flush()
+
+
+def consume(path: str, kind: str) -> None:
+    """Handle for ever: say which event it was, and with "together" also keep it in a table of one's own."""
+
+    def say(event: Recorded) -> None:
+        sys.stdout.write(f"{event.position}\n")
+        sys.stdout.flush()
+
+    def keep(event: Recorded, connection: sqlite3.Connection) -> None:
+        connection.execute("CREATE TABLE IF NOT EXISTS handled (position)")
+        connection.execute("INSERT INTO handled VALUES (?)", (event.position,))
+        say(event)
+
+    with Ledger(path) as book:
+        consumer = book.subscription(kind)
+        if kind == "together":
+            consumer.for_each(keep, follow=True, together=True)
+        else:
+            consumer.for_each(say, follow=True)
+
+
 def write_for_ever(path: str, run_id: str) -> None:
     """Append, and acknowledge on the standard output; whoever started this kills it."""
     with Ledger(path) as book:
@@ -99,6 +138,7 @@ def write_for_ever(path: str, run_id: str) -> None:
 
 
 VERBS: dict[str, Callable[..., Answer]] = {"create": create, "append": append, "record": record, "read": read}
+ALONE: dict[str, Callable[..., None]] = {"write_for_ever": write_for_ever, "follow": follow, "consume": consume}
 
 
 def _in_a_child(verb: Callable[..., Answer], number: int, arguments: list[str], gate: int) -> None:
@@ -113,8 +153,8 @@ def _in_a_child(verb: Callable[..., Answer], number: int, arguments: list[str], 
 
 def main(verb: str, count: str, *arguments: str) -> None:
     """Fork the crowd, let it begin, and wait for it."""
-    if verb == "write_for_ever":
-        write_for_ever(*arguments)
+    if verb in ALONE:
+        ALONE[verb](*arguments)
         return
     if os.environ.get("CROWD_ON_NETWORK"):
         sqlite.on_network = lambda path: True

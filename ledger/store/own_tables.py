@@ -1,0 +1,77 @@
+"""What a subscription's handler may do in the ledger's transaction: write to tables of its own, and nothing else."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+
+from ledger.store.statements import Connection
+from ledger.store.tables import metadata
+
+__all__ = ["attempt", "attempt_within"]
+
+_SAVEPOINT = "ledger_delivery"
+_OURS = frozenset(metadata.tables) | {"sqlite_sequence"}
+# Which of the two names that SQLite gives with an action is the table's.
+_FIRST = frozenset({sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE, sqlite3.SQLITE_DROP_TABLE})
+_SECOND = frozenset(
+    {
+        sqlite3.SQLITE_ALTER_TABLE,
+        sqlite3.SQLITE_CREATE_INDEX,
+        sqlite3.SQLITE_CREATE_TRIGGER,
+        sqlite3.SQLITE_DROP_INDEX,
+        sqlite3.SQLITE_DROP_TRIGGER,
+    }
+)
+_REFUSED = (
+    "A handler in the ledger's transaction writes to tables of its own only, and leaves BEGIN, COMMIT and ROLLBACK "
+    "to the subscription (`with connection:` and executescript commit)."
+)
+
+
+def attempt(handler: Callable[[], object]) -> Exception | None:
+    """Return what a handler raised, None where it came through. An interrupt is no failure, and goes on its way."""
+    try:
+        handler()
+    except Exception as exc:  # noqa: BLE001 -- a handler is a stranger's: whatever it raises, the other events go on
+        return exc
+    return None
+
+
+def attempt_within(connection: Connection, handler: Callable[[], object]) -> Exception | None:
+    """Do the same inside the open transaction: what a handler that failed has written is taken back."""
+    refused: list[int] = []
+
+    def allows(action: int, first: str | None, second: str | None, *_: str | None) -> int:
+        table = first if action in _FIRST else second if action in _SECOND else None
+        own = action == sqlite3.SQLITE_SAVEPOINT and second == _SAVEPOINT
+        lost = not connection.in_transaction
+        if lost or own or table in _OURS or action == sqlite3.SQLITE_TRANSACTION:
+            refused.append(action)
+            return sqlite3.SQLITE_DENY
+        return sqlite3.SQLITE_OK
+
+    connection.execute(f"SAVEPOINT {_SAVEPOINT}")
+    kept = connection.row_factory, connection.text_factory
+    connection.set_authorizer(allows)
+    try:
+        failure = attempt(handler)
+    finally:
+        connection.set_authorizer(None)
+        connection.row_factory, connection.text_factory = kept
+    return _ended(connection, failure, refused=bool(refused))
+
+
+def _ended(connection: Connection, failure: Exception | None, *, refused: bool) -> Exception | None:
+    """End what the savepoint began; what the handler failed with may be recorded in the transaction afterwards."""
+    lost = not connection.in_transaction
+    if lost:  # INSERT OR ROLLBACK and RAISE(ROLLBACK) end a transaction, and no authorizer is asked
+        connection.execute("BEGIN IMMEDIATE")
+        failure = failure or sqlite3.IntegrityError("a statement of the handler rolled the transaction back")
+    if failure is not None and (refused or lost):
+        failure.add_note(_REFUSED)
+    if not lost:
+        if failure is not None:
+            connection.execute(f"ROLLBACK TO {_SAVEPOINT}")
+        connection.execute(f"RELEASE {_SAVEPOINT}")
+    return failure

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ledger.api import Ledger
 from ledger.errors import HalfConfigured, NotConfigured, Unreachable, shortened
+from ledger.settings import IN_MEMORY, OFF, is_spool
 from ledger.store.filesystem import on_network
 from ledger.store.inspect import Inspection, copies_beside
 from ledger.store.sqlite import SQLITE_FIXED
@@ -37,7 +38,7 @@ def examine(place: str | None = None, *, verify: bool = True) -> Report:
     try:
         with Ledger(place) as ledger:
             report.facts["place"] = ledger.url
-            if ledger.url in ("off", "sqlite://"):
+            if ledger.url in (OFF, IN_MEMORY) or is_spool(ledger.url):
                 report.remarks.append(f"No ledger was inspected: {ledger.url!r} keeps none. Give a file with --db.")
             else:
                 _examine(report, ledger, verify=verify)
@@ -61,7 +62,7 @@ def _examine(report: Report, ledger: Ledger, *, verify: bool) -> None:
             "what new ones have. See what would change with `ledger replay --dry-run`, then run `ledger replay`."
         )
     _journal(report, found, network=on_network(path))
-    for judge in (_contested, _unreadable, _ahead, _relaunched, _parked):
+    for judge in (_contested, _unreadable, _ahead, _relaunched, _conflicting, _parked):
         judge(report, found)
     if copies := copies_beside(path):
         report.remarks.append(f"Former copies lie beside the ledger: {_named(copies)}. Remove them when of no use.")
@@ -150,6 +151,15 @@ def _parked(report: Report, found: Inspection) -> None:
         report.problems.append(
             f"Subscription {name!r} gave up on {count} event(s) whose handler failed, and went on without. See ledger "
             f"subscriptions {shlex.quote(name)}; mend the handler and deliver them with Subscription.retry(handler)."
+        )
+
+
+def _conflicting(report: Report, found: Inspection) -> None:
+    if found.conflicts:
+        kept = [f"event {c.event_id} of run {c.run_id} (from {c.came_from})" for c in found.conflicts]
+        report.remarks.append(
+            f"Came with an id that was known with other content: {_named(kept)}. The first accepted counts, and the "
+            "other is kept in the table training_conflicts. Compare the two; where the other is right, amend the run."
         )
 
 

@@ -19,7 +19,9 @@
     . NotConfigured
       - HalfConfigured
     . NoLedger, NotALedger, NewerLedger
+    . OnlyASpool                 it takes what is recorded, and answers nothing
     . LedgerBusy, LedgerUnreachable, LedgerDamaged, LedgerClosed
+    . NotTheSame                 what was carried over is not what was read
   x MissingExtra                 a part that needs one more installation
 """
 
@@ -209,6 +211,14 @@ class NoLedger(Unreachable):
         )
 
 
+class OnlyASpool(Unreachable):
+    def __init__(self, place: str) -> None:
+        super().__init__(
+            f"{place} is a spool: it takes what is recorded and answers nothing. Move it into its ledger with "
+            f"`ledger --db LEDGER sync {place}`, and ask that ledger."
+        )
+
+
 class NotALedger(Unreachable):
     """The file is something else; it was left as it is."""
 
@@ -226,7 +236,8 @@ class LedgerBusy(Unreachable):
         since = "" if seconds is None else f" for {seconds:.0f} s"
         super().__init__(
             f"the ledger at {place} was locked by {by}{since}; nothing was written. "
-            "Do the same again; if it stays so, find the holder with `fuser` or `lsof` on that file."
+            "Do the same again; if it stays so, find the holder with `fuser` or `lsof` on that file, "
+            "or let TRAINING_DB_SPOOL name a folder to record to meanwhile."
         )
 
 
@@ -241,6 +252,14 @@ class LedgerDamaged(Unreachable):
 class LedgerClosed(Unreachable):
     def __init__(self, what: str = "Ledger", again: str = "Ledger(url)") -> None:
         super().__init__(f"this {what} was closed. Open a new one with {again}.")
+
+
+class NotTheSame(Unreachable):
+    def __init__(self, what: str, place: str) -> None:
+        super().__init__(
+            f"{what} was carried over to {place}, and is not the same there. Somebody changed one of the two, now or "
+            "before: find the difference with `ledger verify` on both, then do the same again."
+        )
 
 
 class MissingExtra(LedgerError):

@@ -6,22 +6,20 @@ without one loads no SQLAlchemy.
 
 from __future__ import annotations
 
-import logging
 import os
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from ledger.errors import LedgerUnreachable, NotConfigured
-from ledger.settings import OFF, Settings, shown
+from ledger.errors import LedgerUnreachable, NotConfigured, OnlyASpool
+from ledger.settings import IN_MEMORY, OFF, Settings, is_spool, shown
+from ledger.sinks import Off, Onward, Sink, Straight
 
 if TYPE_CHECKING:
     from ledger.store.answers import Answers
     from ledger.store.sqlite import Database
 
 __all__ = ["Handle"]
-
-_log = logging.getLogger("ledger")
 
 
 class Handle:
@@ -30,8 +28,9 @@ class Handle:
     def __init__(self, url: str | os.PathLike[str] | None = None, *, busy_seconds_max: float = 30.0) -> None:
         self._settings = Settings.read(url)
         self._busy_seconds_max = busy_seconds_max
-        self._said_off = False
-        self._opened = None if self._settings.url == OFF else self._database_of(self._settings)
+        in_a_database = self._settings.url != OFF and not is_spool(self._settings.url)
+        self._opened = self._database_of(self._settings) if in_a_database else None
+        self._sink = self._sink_of(self._settings)
 
     @property
     def url(self) -> str:
@@ -40,8 +39,7 @@ class Handle:
 
     def close(self) -> None:
         """Close the connections. Closing again does nothing; using the ledger afterwards is an error."""
-        if self._opened is not None:
-            self._opened.close()
+        self._sink.close()
 
     def __enter__(self) -> Self:
         return self
@@ -63,17 +61,27 @@ class Handle:
         path = settings.url.removeprefix("sqlite://").removeprefix("/") or MEMORY
         return Database(path, synchronous=settings.synchronous, busy_seconds_max=self._busy_seconds_max)
 
-    @property
-    def _off(self) -> bool:
-        """Whether recording is switched off; says so the first time."""
-        if self._opened is None and not self._said_off:
-            self._said_off = True
-            _log.warning("TRAINING_DB_URL=off: nothing is recorded")
-        return self._opened is None
+    def _sink_of(self, settings: Settings) -> Sink:
+        """Where what is recorded goes: decided once."""
+        if settings.url == OFF:
+            return Off()
+        if is_spool(settings.url):
+            from ledger.spool.places import spool_writer
+
+            return Onward(spool_writer(settings.url))
+        straight = Straight(self._database)
+        if settings.spool is None or settings.url == IN_MEMORY:
+            return straight
+        from ledger.fallback import Fallback
+        from ledger.spool.places import spool_writer
+
+        return Fallback(straight, spool_writer(settings.spool))
 
     @property
     def _database(self) -> Database:
         if self._opened is None:
+            if is_spool(self._settings.url):
+                raise OnlyASpool(self.url)
             raise NotConfigured(
                 "TRAINING_DB_URL=off: nothing is recorded, so nothing can be asked. Set it to a ledger."
             )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-__all__ = ["Origin", "new_event_id", "now", "random_text", "replaced", "source", "utc_now"]
+__all__ = ["Origin", "machine", "new_event_id", "now", "random_text", "replaced", "source", "utc_now"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -138,6 +138,16 @@ def _following(last: int) -> int:
 def source() -> dict[str, str | int]:
     """Return who says so: host, pid, user, program and version of this process."""
     return _state.origin.source()
+
+
+@cache
+def machine() -> tuple[str, str]:
+    """Return this machine's name and what tells one boot of it from the next ("" where the system does not say)."""
+    try:
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        boot_id = ""
+    return socket.gethostname(), boot_id
 
 
 def random_text(alphabet: str, length: int) -> str:

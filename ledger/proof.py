@@ -207,6 +207,27 @@ def _backup(book: Ledger) -> None:
     _expect("the runs", [row["run_id"] for row in book.query_runs()], ["r1"])
 
 
+def _merge(book: Ledger) -> None:
+    """What two ledgers know apart is known to one after a merge, through an export too; again, all of it is known."""
+    _launched(book)
+    with Ledger(f"{book.url}.other") as other:
+        _launched(other, "r2")
+        export = other.export(f"{book.url}.jsonl.gz").path
+        merged = book.merge(other.url, str(export))
+        _expect("new, known and refused", [merged.new, merged.known, merged.refused], [1, 1, 0])
+        _expect("what the other lacks", other.merge(book.url).new, 1)
+        _expect("the rows of both", _runs(other), _runs(book))
+
+
+def _copy(book: Ledger) -> None:
+    """A copy has the same positions, versions and chains, and is made once."""
+    _launched(book)
+    book.copy(f"{book.url}.copy")
+    with Ledger(f"{book.url}.copy") as copy:
+        _expect("the events", list(copy.events()), list(book.events()))
+    _expect_refusal(InvalidValue, lambda: book.copy(f"{book.url}.copy"))
+
+
 STEPS: dict[str, Callable[[Ledger], None]] = {
     "insert_run": _insert,
     "update_run_status": _status,
@@ -223,6 +244,8 @@ STEPS: dict[str, Callable[[Ledger], None]] = {
     "replay": _replay,
     "verify": _verify,
     "backup": _backup,
+    "merge": _merge,
+    "copy": _copy,
 }
 
 
@@ -235,6 +258,10 @@ def _row(book: Ledger) -> Row:
     if row is None:
         raise Unproved("get_run does not find the run")
     return row
+
+
+def _runs(book: Ledger) -> list[tuple[object, ...]]:
+    return [(row["run_id"], row["status"], row["config_json"]) for row in book.query_runs(order_by="run_id")]
 
 
 def _behind(book: Ledger, sql: str) -> None:

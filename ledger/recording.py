@@ -9,7 +9,6 @@ from typing import overload
 from ledger import origin, porch
 from ledger.errors import InvalidFact, shortened
 from ledger.events import BlogAttached, ConversationAttached, Event, Fact, Recorded, Unvoided, Voided
-from ledger.events.times import parse_moment
 from ledger.handle import Handle
 from ledger.porch import About, When
 from ledger.projections.run import HYPERPARAMETERS
@@ -30,7 +29,7 @@ class Recording(Handle):
     def append(
         self, events: Event | Recorded | Iterable[Event | Recorded], expected_version: int | None = None
     ) -> Recorded | list[Recorded]:
-        """Accept one event, or several together or not at all; return each as it is recorded.
+        """Accept one event, or several together or not at all; return each as it is recorded (a spool: position 0).
 
         Known events are answered as before. Raises EventConflict for a known id with other content,
         WrongExpectedVersion when something is new and its run has another number of events by now.
@@ -39,11 +38,7 @@ class Recording(Handle):
             expected_version = porch.version(expected_version)
         single = isinstance(events, Event | Recorded)
         facts = self._facts([events] if isinstance(events, Event | Recorded) else events)
-        if self._off:
-            return _unrecorded(facts[0]) if single else [_unrecorded(fact) for fact in facts]
-        from ledger.store import documented
-
-        answers = documented.append(self._database, facts, expected_version)
+        answers = self._sink.append(facts, expected_version)
         return answers[0] if single else answers
 
     def insert_run(
@@ -168,18 +163,13 @@ class Recording(Handle):
 
     def _record(self, events: Sequence[Event], at: When | None, about: About) -> None:
         """Append what a documented function says, after what the ledger knows of the run, if it may be said."""
-        facts = self._facts(events)
-        if self._off:
-            return
-        from ledger.store import documented
-
-        documented.record(self._database, facts, about, now=at is None)
+        self._sink.record(self._facts(events), about, now=at is None)
 
     def new_chain_of_custody_id(self) -> str:
         """Return six characters A-Z0-9 that no run of this ledger has for its chain of custody."""
         while True:
             made = origin.random_text(_ID_ALPHABET, _ID_LENGTH)
-            if self._off or not self._database.exists() or not self._answers.chain_is_known(made):
+            if not self._sink.knows_chain(made):
                 return made
 
 
@@ -208,12 +198,3 @@ _STATUS_KEYWORDS = (
     "exit_code",
     "resumes_run_id",
 )
-
-
-def _unrecorded(fact: Fact) -> Recorded:
-    """What an append answers while recording is switched off: position and version 0."""
-    moment = parse_moment(fact.occurred_at)
-    return Recorded(
-        0, fact.event_id, fact.run_id, 0, fact.type, fact.schema_version, moment, origin.now(), fact.source,
-        fact.payload, fact.digest(), "",
-    )  # fmt: skip

@@ -9,9 +9,10 @@ from urllib.parse import quote
 
 from ledger.errors import HalfConfigured, NotConfigured, shortened
 
-__all__ = ["OFF", "Settings", "location", "shown"]
+__all__ = ["IN_MEMORY", "OFF", "Settings", "is_spool", "location", "shown", "spool_location"]
 
 OFF = "off"
+IN_MEMORY = "sqlite://"
 _GROUP = (
     "TRAINING_DB_HOST",
     "TRAINING_DB_PORT",
@@ -24,11 +25,15 @@ _SYNCHRONOUS = ("FULL", "NORMAL")
 
 @dataclass(frozen=True)
 class Settings:
-    """What the environment says: the ledger's *url*, how *synchronous* SQLite is, and whether to *redact*."""
+    """What the environment says: the ledger's *url*, how *synchronous* SQLite is, and whether to *redact*.
+
+    *spool* takes what is recorded while the ledger is away.
+    """
 
     url: str
     synchronous: str = "FULL"
     redact: bool = True
+    spool: str | None = None
 
     @classmethod
     def read(cls, url: str | os.PathLike[str] | None = None) -> Settings:
@@ -40,7 +45,13 @@ class Settings:
         if synchronous not in _SYNCHRONOUS:
             raise HalfConfigured(f"TRAINING_DB_SYNCHRONOUS={synchronous!r} is not one of FULL and NORMAL.")
         redact = os.environ.get("TRAINING_DB_REDACT", "on").lower() not in {"off", "0", "false", "no"}
-        return cls(location(url) if url is not None else _configured(), synchronous, redact)
+        spool = os.environ.get("TRAINING_DB_SPOOL")
+        return cls(
+            location(url) if url is not None else _configured(),
+            synchronous,
+            redact,
+            spool_location(spool) if spool else None,
+        )
 
 
 def location(place: str | os.PathLike[str]) -> str:
@@ -51,14 +62,41 @@ def location(place: str | os.PathLike[str]) -> str:
     if text.lower() == OFF:
         return OFF
     if text in {":memory:", "sqlite://", "sqlite:///:memory:"}:
-        return "sqlite://"
+        return IN_MEMORY
     if "://" not in text:
         return f"sqlite:///{_absolute(text)}"
+    if is_spool(text):
+        return spool_location(text)
     if not text.startswith("sqlite:"):
         return text
     if not text.startswith("sqlite:///"):
         raise HalfConfigured(f"{text}: a SQLite URL has three slashes and a path, sqlite:///runs.db")
     return f"sqlite:///{_absolute(text.removeprefix('sqlite:///'))}"
+
+
+def is_spool(url: str) -> bool:
+    """Whether *url* names a spool and not a ledger."""
+    return url.startswith(("spool:", "s3:"))
+
+
+def spool_location(place: str | os.PathLike[str]) -> str:
+    """Return the URL of a spool for a URL or the plain path of a folder."""
+    text = os.fspath(place) if isinstance(place, str | os.PathLike) else None
+    if not isinstance(text, str) or not text.strip():
+        raise HalfConfigured(f"a folder, spool:///a/folder or s3://bucket/prefix is wanted, not {shortened(place)}.")
+    if text.startswith("s3:"):
+        bucket, _, prefix = text.removeprefix("s3://").partition("/")
+        if not text.startswith("s3://") or not bucket:
+            raise HalfConfigured(f"{text}: a spool in S3 has two slashes and a bucket, s3://bucket/prefix")
+        return f"s3://{bucket}/{prefix.strip('/')}".rstrip("/")
+    if text.startswith("spool:"):
+        path = text.removeprefix("spool://")
+        if not path.startswith(("/", "~")) or not text.startswith("spool://"):
+            raise HalfConfigured(f"{text}: a spool has three slashes and the path of a folder, spool:///some/dir")
+        text = path
+    elif "://" in text:
+        raise HalfConfigured(f"{shown(text)} is no spool. Give a folder, spool:///a/folder or s3://bucket/prefix.")
+    return f"spool://{_absolute(text)}"
 
 
 def _absolute(path: str) -> Path:

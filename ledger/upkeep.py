@@ -1,20 +1,25 @@
-"""Upkeep: create, replay, verify, back up."""
+"""Upkeep: create, replay, verify, back up; export, merge and copy; take in what spools hold."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, overload
+from typing import IO, TYPE_CHECKING, Literal, overload
 
+from ledger.errors import AskedWrongly
 from ledger.handle import Handle
 from ledger.progress import Watcher
 
 if TYPE_CHECKING:
     from ledger.store.backup import Restored
+    from ledger.store.copying import Copied
     from ledger.store.dry_run import Change
+    from ledger.store.exporting import Exported
     from ledger.store.inspect import Inspection
+    from ledger.store.merging import Merged
     from ledger.store.verify import Verification
+    from ledger.syncing import Synced
 
 __all__ = ["Upkeep"]
 
@@ -24,9 +29,7 @@ class Upkeep(Handle):
 
     def init_db(self) -> None:
         """Create the ledger, with its folders, where there is none. Again, it does nothing."""
-        if not self._off:
-            with self._database.write():
-                pass
+        self._sink.create()
 
     @overload
     def replay(self, *, dry_run: Literal[False] = False, progress: Watcher | None = None) -> int: ...
@@ -69,6 +72,18 @@ class Upkeep(Handle):
         with self._database.snapshot() as connection:
             return inspect(connection), damage(connection) if damages else None
 
+    def sync(self, *spools: str | os.PathLike[str], clear: bool = False) -> Synced:
+        """Move the events of spools in: folders, copies of folders, or s3://bucket/prefix. Again, it does nothing.
+
+        With *clear*, files that nobody writes to any more are removed once the ledger has all of them.
+        """
+        from ledger import syncing
+        from ledger.spool.places import open_spool
+
+        database = self._database
+        database.require()
+        return syncing.sync(database, [open_spool(spool) for spool in spools], clear=clear)
+
     def backup(self, destination: str | os.PathLike[str]) -> Path:
         """Write the ledger as of one moment into one new file, while writers go on."""
         from ledger.store.backup import backup
@@ -85,3 +100,40 @@ class Upkeep(Handle):
         database = self._database
         database.let_go()
         return restore(database.path, source)
+
+    def export(self, destination: str | os.PathLike[str] | IO[bytes], *, progress: Watcher | None = None) -> Exported:
+        """Write all events as of one moment into a new file, one a line (docs/exports.md); gzip where it ends in .gz.
+
+        Writers go on meanwhile. *destination* may also be an open binary file.
+        """
+        from ledger.store.exporting import export
+
+        return export(self._database, destination, progress)
+
+    def merge(self, *sources: str | os.PathLike[str], progress: Watcher | None = None) -> Merged:
+        """Take in all events of other ledgers, exports and spools, and prove that each of them is here.
+
+        Again, or after it was interrupted, it does what is left to do. What is refused is counted and named
+        in the answer; a source is never changed.
+        """
+        from ledger.sources import opened_source
+        from ledger.store.merging import Merged, merge_source
+
+        if not sources:
+            raise AskedWrongly("merge(...) needs a source: another ledger's file, an export, or a spool.")
+        merged = Merged(proved=True)
+        for place in sources:
+            with opened_source(place) as source:
+                merged += merge_source(self._database, source, progress)
+        return merged
+
+    def copy(self, to: str | os.PathLike[str], *, progress: Watcher | None = None) -> Copied:
+        """Write this ledger into an empty one, with positions, versions, recorded_at and chains kept.
+
+        As of one moment, and wholly or not at all, while writers go on here. For ledgers that both have
+        events, there is `merge`.
+        """
+        from ledger.store.copying import copy
+
+        with Handle(to) as target:
+            return copy(self._database, target._database, progress)  # noqa: SLF001 -- a ledger's place is its own kind

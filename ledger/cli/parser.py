@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from ledger import __version__
-from ledger.cli import asking, explaining, recording, subscriptions, verbs
+from ledger.cli import asking, carrying, explaining, recording, spooling, subscriptions, verbs
 from ledger.cli.recording import name_and_value
 from ledger.errors import AskedWrongly, nearest
 
@@ -20,7 +20,7 @@ Words = argparse.ArgumentParser
 EXIT_CODES = """\
 exit codes:
   0    done, and nothing is wrong
-  1    verify or doctor found something
+  1    verify or doctor found something, or merge or sync refused something
   2    asked wrongly: mend the command (an unknown run, filter, column or option)
   3    the ledger cannot be used: mend the place, then do the same again
   70   a bug of ours; the line says where the traceback is
@@ -196,12 +196,33 @@ def _doctor(words: Words) -> None:
     words.add_argument("--no-verify", action="store_true", help="leave out reading the whole ledger")
 
 
+def _sync(words: Words) -> None:
+    words.add_argument("spools", metavar="SPOOL", nargs="+", help="a folder, a copy of one, or s3://bucket/prefix")
+    words.add_argument("--clear", action="store_true", help="remove what the ledger has and nobody writes to any more")
+
+
 def _backup(words: Words) -> None:
     words.add_argument("destination", metavar="DEST", help="a file that is not there yet")
 
 
 def _restore(words: Words) -> None:
     words.add_argument("source", metavar="SRC", help="a backup")
+
+
+def _export(words: Words) -> None:
+    words.add_argument(
+        "destination", metavar="FILE", help="a file that is not there yet (.gz is zipped), or - for stdout"
+    )
+
+
+def _merge(words: Words) -> None:
+    words.add_argument(
+        "sources", metavar="SOURCE", nargs="+", help="another ledger's file, an export, or a spool's folder"
+    )
+
+
+def _copy(words: Words) -> None:
+    words.add_argument("--to", metavar="PLACE", required=True, help="where there is no ledger yet, or an empty one")
 
 
 def _demo(words: Words) -> None:
@@ -248,8 +269,12 @@ _VERBS: dict[str, tuple[Verb, str, Callable[[Words], None]]] = {
     "unvoid": (recording.unvoid, "take back a void", _with_reason),
     "replay": (verbs.replay, "throw the tables away and fold all events again", _replay),
     "verify": (verbs.verify, "prove that nothing was changed and every row is right", _nothing),
+    "sync": (spooling.sync, "move the events of spools into the ledger", _sync),
     "backup": (verbs.backup, "copy the ledger while writers write", _backup),
     "restore-backup": (verbs.restore_backup, "put a backup in the ledger's place", _restore),
+    "export": (carrying.export, "write all events as lines of JSON", _export),
+    "merge": (carrying.merge, "take in the events of other ledgers, exports and spools", _merge),
+    "copy": (carrying.copy, "write the same ledger into an empty one", _copy),
     "schema": (verbs.schema, "print the schema as SQL", _nothing),
     "doctor": (verbs.doctor, "prove every operation on a scratch ledger, then inspect yours", _doctor),
     "demo": (verbs.demo, "run a real little sweep and show what a ledger tells of it", _demo),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ledger.cli.output import say, say_document
 from ledger.cli.place import opened
-from ledger.errors import AskedWrongly, shortened
+from ledger.errors import AskedWrongly, Unreachable, shortened
 from ledger.table import visible
 
 if TYPE_CHECKING:
@@ -97,11 +97,11 @@ def unvoid(said: Namespace) -> int:
 
 
 def _record(said: Namespace, word: str, record: Callable[[Ledger], None]) -> int:
-    """Record, then tell what it did to the row."""
+    """Record, then tell what it did to the row, which is null where only a spool knows of it."""
     with opened(said) as ledger:
-        before = ledger.get_run(said.run_id)
+        before = _row(ledger, said.run_id)
         record(ledger)
-        after = ledger.get_run(said.run_id)
+        after = _row(ledger, said.run_id)
     if said.as_json:
         say_document({"recorded": word, "run": after})
         return 0
@@ -109,6 +109,14 @@ def _record(said: Namespace, word: str, record: Callable[[Ledger], None]) -> int
     for line in _changes(before or {}, after or {}):
         say(f"  {line}")
     return 0
+
+
+def _row(ledger: Ledger, run_id: str) -> Row | None:
+    """The row, where there is one to be had: what is recorded may go to a spool, which answers nothing."""
+    try:
+        return ledger.get_run(run_id)
+    except Unreachable:
+        return None
 
 
 def _changes(before: Row, after: Row) -> list[str]:

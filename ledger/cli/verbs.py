@@ -26,7 +26,7 @@ FOUND = 1  # the exit code of a proof that failed
 def init(said: Namespace) -> int:
     """Create the ledger, with its folders, if it is not there. With --json: {"ledger": its place, "created": ...}."""
     with opened(said) as ledger:
-        there = Path(ledger.url).exists()
+        there = Path(ledger.url.removeprefix("spool://")).exists()
         ledger.init_db()
     if said.as_json:
         say_document({"ledger": ledger.url, "created": not there})

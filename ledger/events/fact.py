@@ -20,12 +20,13 @@ from pydantic_core import from_json
 from ledger.errors import InvalidFact
 from ledger.events.catalogue import EVENT_TYPES
 from ledger.events.envelope import Event, UnknownEvent
-from ledger.events.plain import json_text
+from ledger.events.glance import envelope_beyond_doubt, payload_beyond_doubt, source_beyond_doubt
+from ledger.events.plain import json_text, strict_object
 from ledger.events.redaction import redact
 from ledger.events.times import LATEST, parse_moment, text_of
 from ledger.events.upcast import understood
 
-__all__ = ["Fact", "Recorded", "chained", "digested", "loaded", "parse_event"]
+__all__ = ["Fact", "Recorded", "chained", "checked", "digested", "loaded", "parse_event"]
 
 
 @dataclass(slots=True)
@@ -48,7 +49,7 @@ class Fact:
         Raises InvalidFact for an event of a known kind that is not well formed.
         """
         if isinstance(event, Recorded):
-            return _checked(event)
+            return checked(event)
         if event.occurred_at >= LATEST:
             raise InvalidFact(
                 f"{type(event).__name__}.occurred_at={event.occurred_at}: a moment before 9999-12-31 is wanted."
@@ -125,13 +126,38 @@ def _redacted(payload: dict[str, JsonValue], fields: tuple[str, ...]) -> dict[st
     return {**payload, "redacted": total} if total else payload
 
 
-def _checked(recorded: Recorded) -> Fact:
-    """The fact that was recorded elsewhere, if it is what its digest says and what an event can be."""
+def checked(recorded: Recorded) -> Fact:
+    """Return the fact that was recorded elsewhere, if it is what its digest says and what an event can be.
+
+    Raises InvalidFact, with the reason, for everything else.
+    """
+    return _beyond_doubt(recorded) or _judged(recorded)
+
+
+def _beyond_doubt(recorded: Recorded) -> Fact | None:
+    """The fact, if it passes at a glance: a sixth of the time of having its classes make it."""
+    try:
+        _refuse_other_types(recorded)
+        payload = strict_object(recorded.payload)
+        said = understood(recorded.type, recorded.schema_version, payload)
+        fact = recorded.stating(said)
+        passes = (
+            fact.digest() == recorded.digest
+            and envelope_beyond_doubt(fact.event_id, fact.run_id, fact.type, fact.schema_version)
+            and source_beyond_doubt(fact.source)
+            and payload_beyond_doubt(fact.type, fact.payload, payload, said)
+        )
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return None
+    return fact if passes else None
+
+
+def _judged(recorded: Recorded) -> Fact:
     try:
         fact = recorded.fact()
         _refuse_other_types(recorded)
         record = {name: getattr(recorded, name) for name in Event.model_fields if name != "source"}
-        event = UnknownEvent(**record, source=_strict(fact.source), payload=_strict(fact.payload))
+        event = UnknownEvent(**record, source=strict_object(fact.source), payload=strict_object(fact.payload))
         digest = fact.digest()
     except (ValueError, TypeError, AttributeError, RecursionError) as exc:
         raise InvalidFact(f"a recorded event that is not well formed: {exc}") from exc
@@ -143,20 +169,13 @@ def _checked(recorded: Recorded) -> Fact:
 
 def _refuse_other_types(recorded: Recorded) -> None:
     """True equals 1 and b"{}" reads like "{}", but a digest made of them is another."""
-    for name in ("event_id", "run_id", "type", "source", "payload"):
-        if type(getattr(recorded, name)) is not str:
-            raise TypeError(f"{name} is no text")
+    texts = (recorded.event_id, recorded.run_id, recorded.type, recorded.source, recorded.payload)
+    if any(type(text) is not str for text in texts):
+        raise TypeError("event_id, run_id, type, source and payload are texts")
     if type(recorded.schema_version) is not int:
         raise TypeError("schema_version is no whole number")
-
-
-def _strict(text: str) -> dict[str, JsonValue]:
-    made: dict[str, JsonValue] = json.loads(text, parse_constant=_refuse_constant)
-    return made
-
-
-def _refuse_constant(name: str) -> JsonValue:
-    raise ValueError(f"{name} is no JSON")
+    if parse_moment(recorded.occurred_at) >= LATEST:
+        raise ValueError("occurred_at is not before 9999-12-31")
 
 
 def _refuse_malformed(event: UnknownEvent) -> None:
@@ -221,13 +240,11 @@ class Recorded:
 
     def fact(self) -> Fact:
         """Return what the event's maker said, verbatim."""
+        return self.stating(understood(self.type, self.schema_version, loaded(self.payload)))
+
+    def stating(self, said: dict[str, JsonValue] | None) -> Fact:
+        """Return the same for who has read the payload already, and knows what it *said* to this code."""
+        occurred_at = text_of(parse_moment(self.occurred_at))
         return Fact(
-            self.event_id,
-            self.run_id,
-            self.type,
-            self.schema_version,
-            text_of(parse_moment(self.occurred_at)),
-            self.source,
-            self.payload,
-            understood(self.type, self.schema_version, loaded(self.payload)),
+            self.event_id, self.run_id, self.type, self.schema_version, occurred_at, self.source, self.payload, said
         )

@@ -27,7 +27,10 @@ def _whole(value: object) -> object:
 def _whole_seconds(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError("a number of seconds is wanted")  # noqa: TRY004 -- pydantic reports ValueErrors
-    return round(seconds) if isinstance(value, Real) and abs(seconds := float(value)) < 2**63 else value
+    try:
+        return round(seconds) if isinstance(value, Real) and abs(seconds := float(value)) < 2**63 else value
+    except OverflowError:  # no float is as large; the bounds refuse it
+        return value
 
 
 # A float that is not finite, as JSON has it: it is kept in the event, and fits no column of numbers.

@@ -24,7 +24,7 @@ from pydantic import JsonValue
 
 from ledger.errors import InvalidFact
 
-__all__ = ["NESTING_MAX", "NON_FINITE", "json_text", "plain", "plain_mapping"]
+__all__ = ["NESTING_MAX", "NON_FINITE", "json_text", "plain", "plain_mapping", "strict_object"]
 
 NESTING_MAX = 100
 NON_FINITE = frozenset({"NaN", "Infinity", "-Infinity"})
@@ -37,6 +37,21 @@ _ADDRESS = re.compile(r" (?:at 0x[0-9a-fA-F]+|id='\d+')")
 json_text: Callable[[JsonValue], str] = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 Path = tuple[int, ...]  # ids of the containers that we are inside of
+
+
+def strict_object(text: str) -> dict[str, JsonValue]:
+    """Return the object that a strict JSON text holds. Raises ValueError, TypeError or RecursionError."""
+    made = _STRICT.decode(text)
+    if not isinstance(made, dict):
+        raise TypeError("source and payload are the JSON texts of objects")
+    return made
+
+
+def _refuse_constant(name: str) -> JsonValue:
+    raise ValueError(f"{name} is no JSON")
+
+
+_STRICT = json.JSONDecoder(parse_constant=_refuse_constant)  # made once: json.loads would make one a call
 
 
 def plain_mapping(value: object) -> dict[str, JsonValue]:

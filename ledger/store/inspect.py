@@ -17,6 +17,7 @@ from ledger.projections.stamp import fold_stamp
 from ledger.store import state
 from ledger.store.statements import Connection, compiled
 from ledger.store.tables import (
+    conflicts,
     migrations,
     parked,
     training_claims,
@@ -26,7 +27,7 @@ from ledger.store.tables import (
     voided_runs,
 )
 
-__all__ = ["Ahead", "Contested", "Inspection", "copies_beside", "damage", "inspect"]
+__all__ = ["Ahead", "Conflict", "Contested", "Inspection", "copies_beside", "damage", "inspect"]
 
 AHEAD_HOURS_MAX = 1
 
@@ -51,6 +52,15 @@ class Contested:
 
 
 @dataclass(frozen=True)
+class Conflict:
+    """An event whose id was known with other content when it came, and where it came from."""
+
+    event_id: str
+    run_id: str
+    came_from: str
+
+
+@dataclass(frozen=True)
 class Inspection:
     """A ledger at one moment."""
 
@@ -64,6 +74,7 @@ class Inspection:
     contested: tuple[Contested, ...]
     relaunched: tuple[str, ...]
     parked: tuple[tuple[str, int], ...]
+    conflicts: tuple[Conflict, ...]
     migrations: tuple[tuple[str, str], ...]
 
 
@@ -81,6 +92,7 @@ def inspect(connection: Connection) -> Inspection:
         contested=tuple(_contested(connection)),
         relaunched=tuple(_relaunched(connection)),
         parked=_parked(connection),
+        conflicts=_conflicts(connection),
         migrations=_migrations(connection),
     )
 
@@ -170,6 +182,12 @@ def _relaunched(connection: Connection) -> Iterable[str]:
 def _parked(connection: Connection) -> tuple[tuple[str, int], ...]:
     asked = sa.select(parked.c.name, sa.func.count()).group_by(parked.c.name).order_by(parked.c.name)
     return tuple(compiled(asked).ask(connection).fetchall())
+
+
+def _conflicts(connection: Connection) -> tuple[Conflict, ...]:
+    kept = conflicts.c
+    asked = sa.select(kept.event_id, kept.run_id, kept.came_from).order_by(kept.event_id, kept.digest)
+    return tuple(Conflict(*row) for row in compiled(asked).ask(connection))
 
 
 def _migrations(connection: Connection) -> tuple[tuple[str, str], ...]:

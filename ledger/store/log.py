@@ -42,11 +42,13 @@ def append(
     *,
     expected_version: int | None = None,
     projector: Projector | None = None,
+    conflicting: list[Fact] | None = None,
 ) -> Accepted:
     """Accept *facts* in the open transaction, with the rows that follow from them.
 
-    Raises EventConflict for an id that is known with other content, and WrongExpectedVersion where
-    there is something new to append and its run is at another version.
+    Raises EventConflict for an id that is known with other content, or puts the fact into *conflicting*
+    where that is given; and WrongExpectedVersion where there is something new to append and its run is
+    at another version.
     """
     projector = projector or Projector(connection)
     recorded_at = text_of(origin.now())
@@ -61,7 +63,9 @@ def append(
             row = _accept(projector, fact, digest, recorded_at)
             answers[fact.event_id] = new[fact.event_id] = (None, *row)
         elif there[_DIGEST] != digest:
-            raise EventConflict(fact.event_id, there[_RUN_ID])
+            if conflicting is None:
+                raise EventConflict(fact.event_id, there[_RUN_ID])
+            conflicting.append(fact)
     positions = _insert(connection, [row[1:] for row in new.values()])
     for position, (event_id, row) in zip(positions, new.items(), strict=True):
         answers[event_id] = (position, *row[1:])

@@ -15,6 +15,7 @@ from ledger.store.tables import training_events, training_runs, voided_runs
 
 __all__ = [
     "EVENT_COLUMNS",
+    "FACT_COLUMNS",
     "event_page",
     "fact_of",
     "facts_of_run",
@@ -26,7 +27,7 @@ __all__ = [
 ]
 
 EVENT_COLUMNS = tuple(column.name for column in training_events.columns)
-_FACT = ("event_id", "run_id", "type", "schema_version", "occurred_at", "source", "payload")
+FACT_COLUMNS = ("event_id", "run_id", "type", "schema_version", "occurred_at", "source", "payload")
 _THE_RUN = sa.bindparam("the_run", type_=sa.Text())
 _UP_TO = sa.bindparam("up_to", type_=sa.Integer())
 
@@ -42,7 +43,9 @@ def fact_of(  # noqa: PLR0917 -- a stored row, spread
 @cache
 def _facts() -> Statement:
     events = training_events.c
-    chosen = sa.select(*(events[name] for name in _FACT)).where(events.run_id == _THE_RUN, events.version <= _UP_TO)
+    chosen = sa.select(*(events[name] for name in FACT_COLUMNS)).where(
+        events.run_id == _THE_RUN, events.version <= _UP_TO
+    )
     return compiled(chosen.order_by(events.version))
 
 

@@ -75,14 +75,15 @@ class Database:
         )
 
     @contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
+    def write(self, *, seconds_max: float | None = None) -> Iterator[sqlite3.Connection]:
         """Hold the write lock: what is done inside is committed together, or not at all.
 
-        Creates the file, and its folders, where there is none.
+        Creates the file, and its folders, where there is none. *seconds_max* is for who waits less than usual.
         """
-        deadline = time.monotonic() + self._busy_seconds_max
-        if not self._turn.acquire(timeout=self._busy_seconds_max):
-            raise LedgerBusy(self.place, self._busy_seconds_max, by="another thread of this process")
+        patience_seconds = self._busy_seconds_max if seconds_max is None else seconds_max
+        deadline = time.monotonic() + patience_seconds
+        if not self._turn.acquire(timeout=patience_seconds):
+            raise LedgerBusy(self.place, patience_seconds, by="another thread of this process")
         connection = None
         try:
             with translating(self.place):

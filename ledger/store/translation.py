@@ -18,6 +18,8 @@ from ledger.errors import (
 
 __all__ = ["is_busy", "translating"]
 
+_MEND = "Mend the place, then do the same again; or let TRAINING_DB_SPOOL name a folder to record to meanwhile."
+
 
 @contextmanager
 def translating(place: str) -> Iterator[None]:
@@ -34,7 +36,7 @@ def translating(place: str) -> Iterator[None]:
 def translated(exc: sqlite3.Error | OSError, place: str) -> LedgerError | None:
     text = str(exc)
     if isinstance(exc, OSError):
-        return LedgerUnreachable(f"{place}: {exc.strerror or text}. Mend the place, then do the same again.")
+        return LedgerUnreachable(f"{place}: {exc.strerror or text}. {_MEND}")
     for words, make in _TRANSLATIONS:
         if words in text:
             return make(place, text)
@@ -48,7 +50,7 @@ def is_busy(exc: sqlite3.Error) -> bool:
 def _unreachable(place: str, text: str) -> LedgerError:
     return LedgerUnreachable(
         f"the ledger at {place} cannot be used ({text}); nothing was written. "
-        "Check the disk's space and the rights on the file and its folder, then do the same again."
+        f"Check the disk's space and the rights on the file and its folder. {_MEND}"
     )
 
 

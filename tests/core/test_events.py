@@ -380,3 +380,10 @@ def test_every_event_has_something_to_be_read(event: Event) -> None:
         book.append(event)
 
         assert book.timeline(run_id="r")[0].summary.strip()
+
+
+@pytest.mark.parametrize("seconds", [10**400, -(10**400), float("inf"), 2**63])
+def test_no_duration_is_too_large_to_be_refused(seconds: float) -> None:
+    """It is a wrong value like any other, however many digits it has."""
+    with pytest.raises(InvalidFact, match="duration_seconds"):
+        completed(0, duration_seconds=seconds)

@@ -19,7 +19,7 @@ from ledger.cli.parser import parse, parser
 
 CONFIG = {"training": {"batch_size": 384, "max_steps": 2000}, "reward": {"gradient_method": "mgda"}}
 
-# The words that each verb needs; {backup} is a backup, {new} a file that is not there.
+# The words that each verb needs; {backup} is a backup, {new} a file that is not there, {spool} a folder.
 VERBS: dict[str, list[str]] = {
     "init": [],
     "runs": [],
@@ -35,8 +35,12 @@ VERBS: dict[str, list[str]] = {
     "unvoid": ["r1", "--reason", "not bogus"],
     "replay": [],
     "verify": [],
+    "sync": ["{spool}", "--clear"],
     "backup": ["{new}"],
     "restore-backup": ["{backup}"],
+    "export": ["{new}"],
+    "merge": ["{backup}"],
+    "copy": ["--to", "{new}"],
     "schema": [],
     "doctor": ["--no-verify"],
     "demo": [],
@@ -60,6 +64,7 @@ Ask = Callable[..., Answer]
 @pytest.fixture
 def ask(path: Path, capsys: pytest.CaptureFixture[str]) -> Ask:
     """Run a command on a ledger of three runs."""
+    path.with_name("spool").mkdir()
     with Ledger(path) as book:
         book.insert_run("r1", "w1", CONFIG, "ABC123", host="ec2", run_name="first", at="2026-01-01")
         book.insert_run("r2", None, CONFIG, "ABC123", host="expanse", at="2026-01-02")
@@ -99,7 +104,8 @@ def test_no_verb_is_forgotten_here() -> None:
 def test_every_verb_takes_db_and_json_on_either_side(ask: Ask, verb: str, path: Path, before: bool) -> None:
     """--db and --json before or after the verb make it answer about that ledger, with JSON."""
     common = ["--db", str(path), "--json"]
-    words = [word.format(new=path.with_name("new.db"), backup=path.with_name("kept.db")) for word in VERBS[verb]]
+    places = {"new": path.with_name("new.db"), "backup": path.with_name("kept.db"), "spool": path.with_name("spool")}
+    words = [word.format(**places) for word in VERBS[verb]]
     answer = ask(*common, verb, *words) if before else ask(verb, *words, *common)
 
     assert (answer.code, answer.err) == (0, "")

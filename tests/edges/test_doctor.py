@@ -72,13 +72,13 @@ def test_an_operation_that_lies_is_found(monkeypatch: pytest.MonkeyPatch, capsys
 
 def test_a_failed_operation_is_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """For people the operation stands there as FAILED, with what it did below it."""
-    monkeypatch.setattr(Ledger, "replay", lambda _: 0)
+    monkeypatch.setattr(Ledger, "replay", lambda *_, dry_run=False: [] if dry_run else 0)
     main(["doctor"])
     lines = capsys.readouterr().out.splitlines()
     (at,) = (number for number, line in enumerate(lines) if "FAILED" in line)
 
     assert lines[at].split()[:2] == ["FAILED", "replay"]
-    assert lines[at + 1].strip() == "Unproved: the number of runs: 0 instead of 1"
+    assert lines[at + 1].strip() == "Unproved: what it would change: [] instead of ['status']"
 
 
 def test_a_refusal_that_does_not_come_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -21,7 +23,7 @@ from typing import Any
 
 from ledger import Ledger
 from ledger.events import Heartbeat, Recorded, Started
-from ledger.store import sqlite
+from ledger.store import merging, sqlite
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,6 +40,14 @@ def crowd(verb: str, count: int, *arguments: object, timeout: float = 300) -> li
 def writing(path: Path, run_id: str) -> subprocess.Popen[str]:
     """Return a process that appends for ever and prints each event's id after its append has returned."""
     return subprocess.Popen(command("write_for_ever", 0, path, run_id), cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def killed(verb: str, count: int, *arguments: object) -> None:
+    """Let *count* processes begin a merge or a copy, each into a place of its own ({}), and kill each after a moment."""
+    done = subprocess.run(
+        command(f"killed_{verb}", count, *arguments), cwd=ROOT, capture_output=True, text=True, timeout=600
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def command(verb: str, count: int, *arguments: object) -> list[str]:
@@ -137,6 +147,34 @@ def write_for_ever(path: str, run_id: str) -> None:
             sys.stdout.flush()
 
 
+def merge(path: str, *sources: str) -> None:
+    """Merge in batches so small that a kill falls between some of them, or into one."""
+    merging.BATCH_EVENTS_MAX = 20
+    with Ledger(path) as book:
+        book.merge(*sources)
+
+
+def copy(to: str, path: str) -> None:
+    """Copy the ledger at *path*."""
+    with Ledger(path) as book:
+        book.copy(to)
+
+
+CARRYING: dict[str, Callable[..., None]] = {"killed_merge": merge, "killed_copy": copy}
+
+
+def kill_each(carry: Callable[..., None], count: int, place: str, *arguments: str) -> None:
+    """Begin, wait less than it takes, and kill, again and again."""
+    for number in range(count):
+        child = os.fork()
+        if child == 0:
+            carry(place.format(number), *arguments)
+            os._exit(0)
+        time.sleep(random.uniform(0, 0.4))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
 VERBS: dict[str, Callable[..., Answer]] = {"create": create, "append": append, "record": record, "read": read}
 ALONE: dict[str, Callable[..., None]] = {"write_for_ever": write_for_ever, "follow": follow, "consume": consume}
 
@@ -155,6 +193,9 @@ def main(verb: str, count: str, *arguments: str) -> None:
     """Fork the crowd, let it begin, and wait for it."""
     if verb in ALONE:
         ALONE[verb](*arguments)
+        return
+    if verb in CARRYING:
+        kill_each(CARRYING[verb], int(count), *arguments)
         return
     if os.environ.get("CROWD_ON_NETWORK"):
         sqlite.on_network = lambda path: True

@@ -1,0 +1,53 @@
+"""What a place given to `merge` is: another ledger's file, an export, or a spool."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from ledger.errors import InvalidValue, LedgerUnreachable
+from ledger.settings import is_spool, location, shown
+from ledger.spool.places import Spool, open_spool
+from ledger.store.merging import Arrival, Source, arriving
+from ledger.store.sources import opened_file
+
+__all__ = ["opened_source"]
+
+_WANTED = "a ledger's file, an export or a spool that is there is wanted"
+
+
+def opened_source(place: str | os.PathLike[str]) -> AbstractContextManager[Source]:
+    """Open a source. Raises InvalidValue where there is none, NotALedger for another SQLite database."""
+    url = location(place)
+    path = Path(shown(url))
+    if is_spool(url) or (url.startswith("sqlite:///") and path.is_dir()):
+        return nullcontext(_Spooled(open_spool(url if is_spool(url) else path)))
+    if not url.startswith("sqlite:"):
+        raise LedgerUnreachable(f"{shown(url)}: this version merges from files and spools only; {_WANTED}.")
+    if not path.is_file():
+        raise InvalidValue("SOURCE", shown(url), _WANTED)
+    return opened_file(path)
+
+
+class _Spooled:
+    """The files that lie in a spool now; whoever writes to one may go on, or seal it."""
+
+    steps = 0  # nobody knows how many events lie there before all are read
+
+    def __init__(self, spool: Spool) -> None:
+        self.place = spool.place
+        self._files = list(spool.files())
+        self._read: dict[str, int] = {}
+
+    def arrivals(self) -> Iterator[Arrival]:
+        """Yield the events; at another reading no more of a file than at the first."""
+        for file in self._files:
+            last = self._read.get(file.name)
+            number = 0
+            for number, line in file.lines():
+                if last is not None and number > last:
+                    break
+                yield arriving(f"{file.name}:{number}", line, 1)
+            self._read.setdefault(file.name, number)

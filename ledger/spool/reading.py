@@ -1,0 +1,118 @@
+"""A folder of spool files, or a copy of one: its events, and what may be removed of it.
+
+Whatever bears the name of a JSON Lines file is read, in folders below too, so that the copies of many
+machines can lie side by side. A last line without its newline was never acknowledged, and is left out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from ledger.errors import LedgerUnreachable
+from ledger.spool.locking import hold
+from ledger.spool.naming import FileName
+
+__all__ = ["SpoolFile", "SpoolFolder", "complete_lines"]
+
+_SUFFIX = ".jsonl"
+
+
+class SpoolFolder:
+    """A folder that spool files lie in. Raises LedgerUnreachable, when it is read, where there is none."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = Path(path)
+        self.place = str(self._path)
+
+    def files(self) -> Iterator[SpoolFile]:
+        """Yield the files in the order of their names."""
+        if not self._path.is_dir():
+            raise LedgerUnreachable(f"no spool at {self.place}. Give the folder that the spool files lie in.")
+        for path in sorted(self._path.rglob(f"*{_SUFFIX}")):
+            if not path.name.startswith("."):  # what rsync has not finished yet
+                yield SpoolFile(path, path.relative_to(self._path).as_posix())
+
+    def lines(self) -> Iterator[tuple[str, int, str]]:
+        """Yield every complete line of every file, with the file's name and the line's number."""
+        for file in self.files():
+            for number, line in file.lines():
+                yield file.name, number, line
+
+    def left_on_this_host(self) -> list[SpoolFile]:
+        """Return the files of this host that nobody writes to any more."""
+        return [file for file in self.files() if file.is_of_this_host() and file.is_at_rest()]
+
+
+class SpoolFile:
+    """One file of a spool, as somebody else than its writer sees it."""
+
+    def __init__(self, path: Path, name: str | None = None) -> None:
+        self._path = path
+        self._said = FileName.parsed(path.name)
+        self.name = name or path.name
+
+    def lines(self) -> Iterator[tuple[int, str]]:
+        """Yield each complete line with its number; nothing where somebody has moved the file in and removed it."""
+        try:
+            file = self._opened()
+            if file is not None:
+                with file:
+                    yield from complete_lines(file)
+        except OSError as exc:
+            raise LedgerUnreachable(
+                f"{self._path} cannot be read ({exc.strerror or exc}). See to its rights and its disk, then sync again."
+            ) from exc
+
+    def clear(self, holds: Callable[[Iterable[str]], bool]) -> bool:
+        """Remove the file if nobody writes to it any more and *holds* says so of all its lines."""
+        if not self.is_at_rest():
+            return False
+        try:
+            with self._path.open("r+b") as file:
+                if not self._is_finished(file) or not holds(line for _, line in complete_lines(file)):
+                    return False
+                self._path.unlink()
+        except OSError:  # somebody else has removed it, or we may not
+            return False
+        return True
+
+    def is_of_this_host(self) -> bool:
+        return self._said is not None and self._said.of_this_host()
+
+    def is_at_rest(self) -> bool:
+        """Whether its name says that nobody writes to it any more."""
+        return self._said is not None and (self._said.sealed or self._said.writer_is_gone())
+
+    def _is_finished(self, file: BinaryIO) -> bool:
+        """Whether that is so: a lock confirms that a writer is gone, and a whole last line that a copy is done."""
+        if self._said is None or not self._said.sealed:
+            return hold(file.fileno())
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                return False
+        file.seek(0)
+        return True
+
+    def _opened(self) -> BinaryIO | None:
+        try:
+            return self._path.open("rb")
+        except FileNotFoundError:
+            pass
+        if self._said is None or self._said.sealed:
+            return None
+        try:  # its writer has sealed it since we saw it
+            return self._path.with_name(str(self._said.seal())).open("rb")
+        except FileNotFoundError:
+            return None
+
+
+def complete_lines(file: Iterable[bytes]) -> Iterator[tuple[int, str]]:
+    """Yield each line that has its newline, with its number. What is no text becomes what is no JSON."""
+    for number, line in enumerate(file, 1):
+        if not line.endswith(b"\n"):
+            return
+        yield number, line[:-1].decode("utf-8", "backslashreplace")

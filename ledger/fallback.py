@@ -45,6 +45,7 @@ class Fallback:
         self._spool = spool
         self._onward = Onward(spool)
         self._outage = _Outage()
+        self._was_there = False  # the database; if it is not any more, nobody makes a new one in its place
         self._took_over = False
         self._ahead: dict[str, str] = {}  # runs that our last word on lies in the future, by another clock than ours
 
@@ -53,8 +54,8 @@ class Fallback:
             return self._straight.append(facts, expected_version)
 
         if expected_version is None:
-            return self._either(onto_ledger, lambda: self._onward.append(facts, None), creating=True)
-        self._prepare(creating=True)  # only the ledger knows versions
+            return self._either(onto_ledger, lambda: self._onward.append(facts, None), creating=not self._was_there)
+        self._prepare(creating=not self._was_there)  # only the ledger knows versions
         return onto_ledger()
 
     def record(self, facts: list[Fact], about: str, *, now: bool) -> None:
@@ -68,7 +69,7 @@ class Fallback:
                 self._happen_after_our_last_word(facts[0])
             self._onward.record(facts, about, now=now)
 
-        self._either(onto_ledger, onto_spool, creating=about == "launch")
+        self._either(onto_ledger, onto_spool, creating=about == "launch" and not self._was_there)
 
     def create(self) -> None:
         self._either(self._straight.create, self._onward.create, creating=True)
@@ -81,9 +82,10 @@ class Fallback:
     def close(self) -> None:
         """Bring in what was spooled, if that is possible at once, and close both."""
         try:
-            self._prepare(creating=False)
+            if self._spool.has_own():
+                self._prepare(creating=False)
         except LedgerError as exc:
-            _log.warning("%s. %s", exc, self._where_it_lies())
+            _log.warning("%s. %s", _first_sentence(exc), self._where_it_lies())
         finally:
             self._straight.close()
             self._spool.close()
@@ -96,7 +98,8 @@ class Fallback:
             except _AWAY as exc:
                 self._begin_outage(exc)
             else:
-                self._end_outage()
+                self._outage.end()
+                self._was_there = True
                 self._take_over()
                 return answer
         return onto_spool()
@@ -104,10 +107,10 @@ class Fallback:
     def _prepare(self, *, creating: bool) -> None:
         """See that the database is there, and let it know what we have spooled."""
         database = self._straight.database
-        if not self._outage.lasts() and not self._spool.has_own():
-            return
         if not creating:
             database.require()
+        if not self._outage.lasts() and not self._spool.has_own():
+            return
         with database.write(seconds_max=PROBE_SECONDS_MAX):
             pass
         if files := self._spool.own():
@@ -123,16 +126,13 @@ class Fallback:
 
     def _begin_outage(self, exc: Unreachable) -> None:
         if self._outage.begin():
-            _log.warning("%s %s", exc, self._where_it_lies())
+            _log.warning("%s. %s", _first_sentence(exc), self._where_it_lies())
 
     def _where_it_lies(self) -> str:
         return (
-            f"What is recorded meanwhile goes to {self._spool.place}, and from there into the ledger as soon as a "
-            f"process finds it back; by hand: ledger --db {self._straight.database.place} sync {self._spool.place}"
+            f"What is recorded meanwhile goes to {self._spool.place}, and from there into the ledger when it is back; "
+            f"by hand: ledger --db {self._straight.database.place} sync {self._spool.place}"
         )
-
-    def _end_outage(self) -> None:
-        self._outage.end()
 
     def _take_over(self) -> None:
         """Once, bring in what others of this host have left in the spool and cannot bring in any more."""
@@ -143,8 +143,13 @@ class Fallback:
             if files := self._spool.left_on_this_host():
                 count = sync_files(self._straight.database, files, self._spool.place)
                 _log.info("%d event(s) brought in that others left in %s", count, self._spool.place)
-        except LedgerError as exc:  # what the call said is recorded, and that is what it was for
-            _log.warning("%s. By hand: ledger sync %s", exc, self._spool.place)
+        except (LedgerError, OSError) as exc:  # what the call said is recorded, and that is what it was for
+            _log.warning("%s. What others left in %s stays there.", _first_sentence(exc), self._spool.place)
+
+
+def _first_sentence(exc: Exception) -> str:
+    """What has happened; the mend that follows is for who has no spool."""
+    return str(exc).partition(". ")[0]
 
 
 class _Outage:

@@ -228,6 +228,17 @@ def _copy(book: Ledger) -> None:
     _expect_refusal(InvalidValue, lambda: book.copy(f"{book.url}.copy"))
 
 
+def _sync(book: Ledger) -> None:
+    """What was recorded to a spool arrives once, and is removed there when it has."""
+    _launched(book)
+    place = f"{book.url}.spool"
+    with Ledger(f"spool://{place}") as spool:
+        spool.update_run_status("r1", "completed")
+    found = [book.sync(place), book.sync(place, clear=True), book.sync(place)]
+    _expect("new, known and removed", [(f.new, f.known, f.cleared) for f in found], [(1, 0, 0), (0, 1, 1), (0, 0, 0)])
+    _expect("status", _row(book)["status"], "completed")
+
+
 STEPS: dict[str, Callable[[Ledger], None]] = {
     "insert_run": _insert,
     "update_run_status": _status,
@@ -246,6 +257,7 @@ STEPS: dict[str, Callable[[Ledger], None]] = {
     "backup": _backup,
     "merge": _merge,
     "copy": _copy,
+    "sync": _sync,
 }
 
 

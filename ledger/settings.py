@@ -63,10 +63,10 @@ def location(place: str | os.PathLike[str]) -> str:
         return OFF
     if text in {":memory:", "sqlite://", "sqlite:///:memory:"}:
         return IN_MEMORY
-    if "://" not in text:
-        return f"sqlite:///{_absolute(text)}"
     if is_spool(text):
         return spool_location(text)
+    if "://" not in text:
+        return f"sqlite:///{_absolute(text)}"
     if not text.startswith("sqlite:"):
         return text
     if not text.startswith("sqlite:///"):

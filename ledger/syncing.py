@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from ledger.errors import LedgerError
 from ledger.spool.places import Spool, Spooled
 from ledger.store.holding import holds
 from ledger.store.merging import Merged, Refusal, merge_lines
 from ledger.store.sqlite import Database
 
 __all__ = ["Synced", "sync", "sync_files"]
+
+
+_log = logging.getLogger("ledger")
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,10 @@ def sync_files(database: Database, files: Sequence[Spooled], place: str) -> int:
     """Merge these files of a spool, clear what may be cleared, and return how many events were new."""
     merged = _merge(database, files, place)
     for file in files:
-        file.clear(partial(holds, database))
+        try:
+            file.clear(partial(holds, database))
+        except LedgerError as exc:  # its events are where they belong; the file may lie there a little longer
+            _log.info("%s of %s stays: %s", file.name, place, exc)
     return merged.new
 
 

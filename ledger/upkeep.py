@@ -80,6 +80,8 @@ class Upkeep(Handle):
         from ledger import syncing
         from ledger.spool.places import open_spool
 
+        if not spools:
+            raise AskedWrongly("sync(...) needs a spool: a folder, or s3://bucket/prefix.")
         database = self._database
         database.require()
         return syncing.sync(database, [open_spool(spool) for spool in spools], clear=clear)

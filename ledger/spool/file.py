@@ -25,9 +25,8 @@ class OpenFile:
 
     def __init__(self, folder: Path) -> None:
         make_folder(folder)
-        self.path = folder / str(FileName.new())
+        self.path, self._descriptor = _begun(folder)
         self._whole = True
-        self._descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o666)
         hold(self._descriptor)
         self._finisher = weakref.finalize(self, _seal, self._descriptor, self.path, os.getpid())
         try:
@@ -64,12 +63,12 @@ class OpenFile:
         if self._finisher.detach() is None:  # it has sealed itself
             return None
         descriptor, self._descriptor = self._descriptor, _CLOSED
-        empty = os.fstat(descriptor).st_size == 0
+        empty = _is_empty(descriptor)
         if self._whole and not empty:
             return _seal(descriptor, self.path, os.getpid())
-        os.close(descriptor)
-        if empty:
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+            if empty:
                 self.path.unlink()
         return None if empty else self.path
 
@@ -78,6 +77,23 @@ class OpenFile:
         descriptor, self._descriptor = self._descriptor, _CLOSED
         if self._finisher.detach() is not None:
             os.close(descriptor)
+
+
+def _begun(folder: Path) -> tuple[Path, int]:
+    """Create a file whose name was never there, sealed or not, and open it."""
+    while True:  # each name is another one, and only a simulation's clock and chance give one twice
+        name = FileName.new()
+        path = folder / str(name)
+        if not path.with_name(str(name.seal())).exists():
+            with contextlib.suppress(FileExistsError):
+                return path, os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o666)
+
+
+def _is_empty(descriptor: int) -> bool:
+    try:
+        return os.fstat(descriptor).st_size == 0
+    except OSError:  # the file's server has forgotten it; what was acknowledged is there under its name
+        return False
 
 
 def _seal(descriptor: int, path: Path, pid: int) -> Path:
@@ -92,7 +108,8 @@ def _seal(descriptor: int, path: Path, pid: int) -> Path:
     except OSError:  # it keeps the name of one that is written to, and is removed when we are gone
         pass
     finally:
-        os.close(descriptor)
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
     return path
 
 

@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 
 __all__ = ["BucketWriter", "SpoolBucket", "SpooledObject", "key_of"]
 
-_OURS = re.compile(r"(.*/)?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(\.[0-9a-f]{16})?\.jsonl")
+_OURS = re.compile(r"(.*/)?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(_[0-9a-f]{16})?\.jsonl")
 T = TypeVar("T")
 
 _RUN_LENGTH_MAX = 100  # of a key's 1,024 bytes, and of the 255 of a file's name in a copy
+_KEYS_A_PAGE = 1000
 _SECONDS_TO_CONNECT, _SECONDS_TO_ANSWER, _ATTEMPTS = 5, 20, 4
 
 
@@ -100,8 +101,9 @@ class _Bucket:
 
     def keys(self) -> Iterator[str]:
         with self._client() as client:
-            pages = client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
-            for page in pages:
+            listing = client.get_paginator("list_objects_v2")
+            asked = {"Bucket": self._bucket, "Prefix": self._prefix}
+            for page in listing.paginate(**asked, PaginationConfig={"PageSize": _KEYS_A_PAGE}):
                 for found in page.get("Contents", ()):
                     if found["Key"].endswith(".jsonl"):
                         yield found["Key"]
@@ -172,8 +174,8 @@ class BucketWriter:
         key = self._bucket.key_in(run_id, event_id)
         if self._bucket.put(key, data) or self._bucket.read(key) == data:
             return key
-        # The same event was flushed before together with others, which must stay, too.
-        key = self._bucket.key_in(run_id, f"{event_id}.{sha256(data).hexdigest()[:16]}")
+        # The same event was flushed before, with others, or with other content: that stays, and sorts first.
+        key = self._bucket.key_in(run_id, f"{event_id}_{sha256(data).hexdigest()[:16]}")
         self._bucket.put(key, data)
         return key
 

@@ -492,6 +492,29 @@ def test_a_voided_run_was_not_void_before(book: Ledger) -> None:
     assert ("voided" in before.get_run("r"), after.get_run("r")["reason"]) == (False, "bogus")
 
 
+def test_a_run_that_moved_on_to_another_id_claims_the_first_no_more(book: Ledger) -> None:
+    """Who once stated a W&B id is looked at, and has no say where it claims another by then."""
+    book.append([wandb_attached(1, wandb_run_id="w1"), wandb_attached(2, wandb_run_id="w2")])
+    book.append(wandb_attached(3, run="s", wandb_run_id="w1"))
+
+    assert [book.as_of().get_run(run)["wandb_run_id"] for run in "rs"] == ["w2", "w1"]
+    assert [book.as_of().get_run(run)["wandb_run_id"] for run in "rs"] == [
+        book.get_run(run)["wandb_run_id"] for run in "rs"
+    ]
+    assert book.as_of(moment(1)).get_run("r")["wandb_run_id"] == "w1"
+
+
+@given(contested(), questions)
+def test_a_run_alone_shows_the_wandb_id_that_it_shows_among_all(history: list[Event], question: Question) -> None:
+    """For any claims: by the few runs that ever stated the id as by all."""
+    with Ledger(":memory:") as book, origin.replaced(clock := Clock()):
+        accept(book, clock, [[event] for event in history])
+        view = book.as_of(question[0], known=question[1])
+        every = {row["run_id"]: row["wandb_run_id"] for row in view.query_runs(limit=None, include_voided=True)}
+
+        assert {run: row["wandb_run_id"] for run in RUN_IDS if (row := view.get_run(run))} == every
+
+
 def test_a_view_survives_a_replay(book: Ledger) -> None:
     """The tables that it was prepared beside may be thrown away."""
     book.append([launched(0), launched(timedelta(hours=1).total_seconds(), run="s")])

@@ -231,6 +231,21 @@ def test_a_closed_ledger_ends_it(any_book: Ledger) -> None:
     assert isinstance(follower.next(), LedgerClosed)
 
 
+def test_nobody_comes_in_while_a_ledger_is_closed(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who reads just when the connections were let go of, as followers do, opens none that would outlive the Ledger."""
+    book.append(started())
+    let_go = book._database.let_go
+
+    def let_go_and_look() -> None:
+        let_go()
+        with pytest.raises(LedgerClosed):
+            book.get_stats()
+
+    monkeypatch.setattr(book._database, "let_go", let_go_and_look)
+    book.close()
+    monkeypatch.undo()
+
+
 def test_the_caller_may_stop(book: Ledger) -> None:
     """Closing the generator ends it, and leaves the ledger as it was."""
     book.append([started(), heartbeat()])

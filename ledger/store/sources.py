@@ -27,26 +27,37 @@ __all__ = ["opened_file"]
 
 PAGE_EVENTS_MAX = 500
 PAGE_BYTES_MAX = 4_000_000
+DATABASE_BYTES_MIN = 512  # one page; SQLite takes a byte or two for a database to be
 
 
 @contextmanager
 def opened_file(path: Path) -> Iterator[Source]:
     """Open a source. Raises NotALedger where it is another SQLite database."""
-    with translating(str(path)), path.open("rb") as file:
-        beginning = file.read(16)
-    if beginning != b"SQLite format 3\x00":
-        yield _Export(path, zipped=beginning.startswith(b"\x1f\x8b"))
-        return
     with translating(str(path)):
-        connection = _connected(path)
+        connection = _connected(path) if path.stat().st_size >= DATABASE_BYTES_MIN else None
+    if connection is None:
+        yield _Export(path)
+        return
     with closing(connection):
         with translating(str(path)):
             source = _LedgerFile(connection, path)
         yield source
 
 
-def _connected(path: Path) -> Connection:
-    """Connect to another ledger's file without a right to change it."""
+def _connected(path: Path) -> Connection | None:
+    """Connect to another ledger's file without a right to change it; None where it is no database.
+
+    SQLite tells: whoever opens and closes a database by himself gives away the locks that this process has on it.
+    """
+    try:
+        return _connected_to_database(path)
+    except sqlite3.DatabaseError as exc:
+        if "not a database" in str(exc):
+            return None
+        raise
+
+
+def _connected_to_database(path: Path) -> Connection:
     wal = path.with_name(f"{path.name}-wal")
     # Who may write to a file that nobody has open clears away, at its close, what reading put beside it. Where
     # somebody has it open, or was killed, what lies beside is not ours.
@@ -142,17 +153,17 @@ def _arriving(where: str, row: StoredRow) -> Arrival:
 class _Export:
     """Lines of events in a file, zipped or not. Its steps are bytes of the file."""
 
-    def __init__(self, path: Path, *, zipped: bool) -> None:
+    def __init__(self, path: Path) -> None:
         self.place = str(path)
         self._path = path
-        self._zipped = zipped
         self.steps = path.stat().st_size
 
     def arrivals(self) -> Iterator[Arrival]:
         number = end = 0
         with translating(self.place), self._path.open("rb") as file:
+            zipped = file.peek(2).startswith(b"\x1f\x8b")
             try:
-                for number, line in enumerate(gzip.GzipFile(fileobj=file) if self._zipped else self._lines(file), 1):
+                for number, line in enumerate(gzip.GzipFile(fileobj=file) if zipped else self._lines(file), 1):
                     begin, end = end, file.tell()
                     if line.strip():
                         yield _of_line(f"line {number}", line, end - begin)

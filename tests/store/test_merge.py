@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterable
 from contextlib import closing
@@ -310,6 +312,26 @@ def test_a_ledger_on_a_network_filesystem_merges_itself_too(path: Path, monkeypa
     with Ledger(path, busy_seconds_max=2) as book:
         book.append([heartbeat(step, step=step) for step in range(7)])
         assert counts(book.merge(path)) == (7, 0, 7, 0)
+
+
+def test_looking_at_a_source_gives_no_lock_away(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has a ledger locked still has it locked after merging from it: closing a file frees its locks."""
+    monkeypatch.setattr("ledger.store.sqlite.on_network", lambda path: True)
+    attempt = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute('BEGIN IMMEDIATE')"
+    with Ledger(path) as book, Ledger(":memory:") as other:
+        book.append(launched(0))
+        with book._database.write():
+            assert other.merge(path).new == 1
+            tried = subprocess.run([sys.executable, "-c", attempt, str(path)], capture_output=True, text=True)
+            assert "database is locked" in tried.stderr
+
+
+@pytest.mark.parametrize("text", [b"", b"\n", b" " * 20, b"SQLite format 3\x00", b"{}" * 600])
+def test_a_file_that_is_nearly_nothing_is_a_source(book: Ledger, tmp_path: Path, text: bytes) -> None:
+    """It is told apart from a database, and has no event."""
+    (tmp_path / "source").write_bytes(text)
+    assert book.merge(tmp_path / "source").new == 0
+    assert (tmp_path / "source").read_bytes() == text
 
 
 def test_large_and_strange_events_arrive_as_they_are(book: Ledger, tmp_path: Path) -> None:

@@ -382,8 +382,8 @@ def test_every_event_has_something_to_be_read(event: Event) -> None:
         assert book.timeline(run_id="r")[0].summary.strip()
 
 
-@pytest.mark.parametrize("seconds", [10**400, -(10**400), float("inf"), 2**63])
-def test_no_duration_is_too_large_to_be_refused(seconds: float) -> None:
+@pytest.mark.parametrize("seconds", [10**400, -(10**400), 2**63])
+def test_no_duration_is_too_large_to_be_refused(seconds: int) -> None:
     """It is a wrong value like any other, however many digits it has."""
     with pytest.raises(InvalidFact, match="duration_seconds"):
         completed(0, duration_seconds=seconds)

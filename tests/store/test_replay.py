@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sqlite3
 import subprocess
 import sys
@@ -294,10 +295,16 @@ def test_the_replay_of_another_that_lives_is_left_alone(path: Path) -> None:
     with Ledger(path) as book:
         book.append(some_runs(3))
         behind(path, *(f"CREATE TABLE replaying_{mark}_x (run_id TEXT)" for mark in ("lives", "dead", "old")))
+        gone = subprocess.Popen([sys.executable, "-c", ""])
+        gone.wait()
         here = swap._whose()
         old = here.replace('"since": "20', '"since": "19')
         with book._database.write() as connection:
-            for mark, whose in (("lives", here), ("dead", here.replace('"pid": ', '"pid": 99999')), ("old", old)):
+            for mark, whose in (
+                ("lives", here),
+                ("dead", here.replace(f'"pid": {os.getpid()}', f'"pid": {gone.pid}')),
+                ("old", old),
+            ):
                 swap.state.remember(connection, f"replaying_{mark}_", whose)
         book.replay()
     assert [name for name in schema(path) if name.startswith("replaying_")] == ["replaying_lives_x"]

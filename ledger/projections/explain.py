@@ -10,7 +10,6 @@ from ledger.projections.fits import Plain
 from ledger.projections.fold import canonical, evolve
 from ledger.projections.life import Life, Row
 from ledger.projections.run import COLUMNS
-from ledger.projections.shown import shown
 from ledger.projections.timeline import who
 
 __all__ = ["EXPLAINED", "Explanation", "Setting", "explain"]
@@ -77,7 +76,17 @@ def _steps(facts: Iterable[Fact]) -> Iterator[tuple[Fact, Row]]:
     for fact in sorted(facts, key=canonical):
         if fact.understood is not None:
             life = evolve(life, fact)
-            yield fact, shown(life)
+            yield fact, _shown(life)
+
+
+def _shown(life: Life) -> Row:
+    """The row, what the run claims as `wandb_run_id`, and the `reason` of a voided run."""
+    claim = life.claimed()
+    return {
+        **life.sealed().row,
+        "wandb_run_id": None if claim is None else claim.wandb_run_id,
+        "reason": life.void_reason,
+    }
 
 
 def _setting(fact: Fact, value: Plain) -> Setting:

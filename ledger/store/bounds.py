@@ -1,22 +1,16 @@
-"""The events that a question about the past sees, and what they fold to, run by run."""
+"""The events that a question about the past sees."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from itertools import groupby
-from operator import itemgetter
-from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from ledger.events.fact import Fact, Recorded
 from ledger.events.times import text_of
-from ledger.projections.fold import fold_facts
-from ledger.projections.life import Life, Row
-from ledger.projections.shown import shown
 from ledger.store.reading import fact_of, recorded
 from ledger.store.statements import Connection, Statement, StoredRow, compiled
 from ledger.store.tables import stated_wandb_id, states_wandb_id, training_events
@@ -24,11 +18,8 @@ from ledger.store.tables import stated_wandb_id, states_wandb_id, training_event
 __all__ = [
     "EVERYTHING",
     "Bounds",
-    "Folded",
     "accepted",
     "event_page",
-    "every_fold",
-    "fold_of",
     "is_known",
     "newest_position",
     "stating",
@@ -39,7 +30,7 @@ Clause = sa.ColumnElement[bool]
 
 _END = text_of(datetime.max.replace(tzinfo=UTC))
 _FACT = ("event_id", "run_id", "type", "schema_version", "occurred_at", "source", "payload")
-_RUN_ID, _FACT_LENGTH = _FACT.index("run_id"), len(_FACT)
+_FACT_LENGTH = len(_FACT)
 
 
 @dataclass(frozen=True)
@@ -50,26 +41,18 @@ class Bounds:
     occurred_at_max: str = _END
     recorded_at_max: str = _END
 
+    def condition(self) -> str:
+        """Return what an event has to meet, as SQL that names the values; an index may serve where that is less."""
+        said = [name for name, least in _LEAST.items() if name == "position" or getattr(self, f"{name}_max") != least]
+        return " AND ".join(f"{name} <= :{name}_max" for name in said)
+
     def values(self, **more: object) -> dict[str, object]:
         """Return the values of the parameters that statements have for the bounds, and *more*."""
         return {**vars(self), **more}
 
 
 EVERYTHING = Bounds(2**63 - 1)
-
-
-class Folded(NamedTuple):
-    """What one run's events fold to, and when the ledger accepted the first and the latest of them."""
-
-    run_id: str
-    life: Life | None
-    first_recorded_at: str
-    latest_recorded_at: str
-
-    def row(self, life: Life) -> Row:
-        """Return the whole row of the run's *life*, with the W&B id that it claims."""
-        local = {"created_at_db": self.first_recorded_at, "updated_at_db": self.latest_recorded_at}
-        return {**shown(life), **local}
+_LEAST = {"position": EVERYTHING.position_max, "occurred_at": _END, "recorded_at": _END}  # what bounds nothing
 
 
 def newest_position(connection: Connection) -> int:
@@ -81,18 +64,6 @@ def newest_position(connection: Connection) -> int:
 def accepted(connection: Connection, run_id: str, bounds: Bounds) -> list[tuple[Fact, str]]:
     """Return a run's facts within the bounds, each with its `recorded_at`, in order of acceptance."""
     return [_read(row) for row in _of_run().ask(connection, bounds.values(the_run=run_id))]
-
-
-def fold_of(connection: Connection, run_id: str, bounds: Bounds) -> Folded | None:
-    """Return the fold of one run, None where it has no event within the bounds."""
-    found = accepted(connection, run_id, bounds)
-    return _folded(run_id, found) if found else None
-
-
-def every_fold(connection: Connection, bounds: Bounds) -> Iterator[Folded]:
-    """Fold every run that has an event within the bounds, one at a time: memory holds the events of one run."""
-    for run_id, rows in groupby(_by_run().ask(connection, bounds.values()), key=itemgetter(_RUN_ID)):
-        yield _folded(run_id, [_read(row) for row in rows])
 
 
 def stating(connection: Connection, wandb_run_id: str, bounds: Bounds) -> list[str]:
@@ -151,12 +122,6 @@ def _of_run() -> Statement:
 
 
 @cache
-def _by_run() -> Statement:
-    events = training_events.c
-    return compiled(_facts().order_by(events.run_id, events.version))
-
-
-@cache
 def _stating() -> Statement:
     stated = stated_wandb_id == sa.bindparam("the_id", type_=sa.Text())
     return compiled(sa.select(training_events.c.run_id).where(states_wandb_id, stated, *_within()))
@@ -164,7 +129,3 @@ def _stating() -> Statement:
 
 def _read(row: StoredRow) -> tuple[Fact, str]:
     return fact_of(*row[:_FACT_LENGTH]), row[_FACT_LENGTH]
-
-
-def _folded(run_id: str, found: Sequence[tuple[Fact, str]]) -> Folded:
-    return Folded(run_id, fold_facts(fact for fact, _ in found), found[0][1], found[-1][1])

@@ -13,10 +13,11 @@ from ledger.events.fact import Fact, loaded
 from ledger.events.upcast import understood
 from ledger.projections.fold import canonical, evolve
 from ledger.projections.life import Life, Row
+from ledger.store.bounds import EVERYTHING, Bounds
 from ledger.store.reading import EVENT_COLUMNS
 from ledger.store.statements import Connection, StoredRow
 
-__all__ = ["Birth", "FoldedRun", "Witness", "births", "fold_run", "folded_runs"]
+__all__ = ["Birth", "FoldedRun", "Witness", "births", "fold_of", "fold_run", "folded_runs"]
 
 KEPT_MAX = 20_000  # events of one run that are held at a time
 
@@ -53,10 +54,7 @@ class FoldedRun(NamedTuple):
 
 
 _LISTED = ", ".join(EVENT_COLUMNS)
-_BIRTHS = "SELECT run_id, count(*) FROM training_events WHERE position <= ? GROUP BY run_id ORDER BY min(position)"
-_OF_RUN = f"SELECT {_LISTED} FROM training_events WHERE run_id = ? AND position <= ? ORDER BY version"
-_IN_ORDER = f"SELECT {_LISTED} FROM training_events WHERE run_id = ? AND position <= ? ORDER BY occurred_at, event_id"
-_EVERY = 2**63 - 1
+_OF_RUN = f"SELECT {_LISTED} FROM training_events WHERE run_id = :the_run AND "
 
 _EVENT_ID, _RUN_ID, _TYPE, _SCHEMA, _OCCURRED_AT, _RECORDED_AT, _SOURCE, _PAYLOAD, _CHAIN = (
     EVENT_COLUMNS.index(name)
@@ -74,31 +72,45 @@ _EVENT_ID, _RUN_ID, _TYPE, _SCHEMA, _OCCURRED_AT, _RECORDED_AT, _SOURCE, _PAYLOA
 )
 
 
-def births(connection: Connection, up_to: int = _EVERY) -> Iterator[Birth]:
-    """Yield every run that has an event at or before the position *up_to*, the oldest first."""
-    return map(Birth._make, connection.execute(_BIRTHS, (up_to,)))
+def births(connection: Connection, bounds: Bounds = EVERYTHING) -> Iterator[Birth]:
+    """Yield every run that has an event within the bounds, the oldest first."""
+    counted = "SELECT run_id, count(*) FROM training_events WHERE "
+    grouped = f"{counted}{bounds.condition()} GROUP BY run_id ORDER BY min(position)"
+    return map(Birth._make, connection.execute(grouped, bounds.values()))
 
 
-def folded_runs(connection: Connection, witness: Witness | None = None) -> Iterator[FoldedRun]:
+def folded_runs(
+    connection: Connection, bounds: Bounds = EVERYTHING, witness: Witness | None = None
+) -> Iterator[FoldedRun]:
     """Fold every run; the connection has to be in a transaction, so that all of it is of one moment."""
-    for birth in births(connection):
-        yield fold_run(connection, birth, witness=witness)
+    for birth in births(connection, bounds):
+        yield fold_run(connection, birth, bounds, witness)
 
 
-def fold_run(connection: Connection, birth: Birth, up_to: int = _EVERY, witness: Witness | None = None) -> FoldedRun:
-    """Fold the events of one run at or before the position *up_to*."""
+def fold_run(
+    connection: Connection, birth: Birth, bounds: Bounds = EVERYTHING, witness: Witness | None = None
+) -> FoldedRun:
+    """Fold the events of one run within the bounds, of which there is one at least."""
     head = _Head()
     in_order: Iterable[Fact] = ()
-    cursor = connection.execute(_OF_RUN, (birth.run_id, up_to))
+    asked, values = _OF_RUN + bounds.condition(), bounds.values(the_run=birth.run_id)
+    cursor = connection.execute(f"{asked} ORDER BY version", values)
     while rows := cursor.fetchmany(KEPT_MAX):
         if witness is not None:
             witness(rows)
         in_order = sorted(map(_fact, rows), key=canonical)
         head.take(rows, in_order)
     if birth.events > KEPT_MAX:
-        in_order = map(_fact, connection.execute(_IN_ORDER, (birth.run_id, up_to)))
+        in_order = map(_fact, connection.execute(f"{asked} ORDER BY occurred_at, event_id", values))
     life = _folded(in_order)
     return FoldedRun(birth.run_id, life, head.values(birth.run_id, life), head.last_recorded_at)
+
+
+def fold_of(connection: Connection, run_id: str, bounds: Bounds) -> FoldedRun | None:
+    """Fold one run, None where it has no event within the bounds."""
+    counted = f"SELECT count(*) FROM training_events WHERE run_id = :the_run AND {bounds.condition()}"
+    (count,) = connection.execute(counted, bounds.values(the_run=run_id)).fetchone()
+    return fold_run(connection, Birth(run_id, count), bounds) if count else None
 
 
 class _Head:

@@ -25,6 +25,7 @@ from ledger.projections.timeline import Entry, entries
 from ledger.store import bounds as within
 from ledger.store import reading, runs
 from ledger.store.bounds import Bounds
+from ledger.store.folding import fold_of
 from ledger.store.prepared import prepared
 from ledger.store.sqlite import Database
 from ledger.store.statements import Connection, Row
@@ -155,19 +156,18 @@ class Past:
 
 def row_then(connection: Connection, run_id: str, bounds: Bounds) -> Row | None:
     """Return a run's row as of then, by the fold of that run and of those that stated its W&B id."""
-    folded = within.fold_of(connection, run_id, bounds)
+    folded = fold_of(connection, run_id, bounds)
     if folded is None or folded.life is None:
         return None
-    row = folded.row(folded.life)
-    claim = row["wandb_run_id"]
-    if isinstance(claim, str) and _holder(connection, claim, bounds) != run_id:
-        row["wandb_run_id"] = None
+    row, claim = folded.row(), folded.life.claimed()
+    holds = claim is not None and _holder(connection, claim.wandb_run_id, bounds) == run_id
+    row["wandb_run_id"] = claim.wandb_run_id if claim is not None and holds else None
     made = {name: row[name] for name in COLUMNS}
-    return made if row["reason"] is None else {**made, "reason": row["reason"], "voided": True}
+    return {**made, "reason": row["reason"], "voided": True} if "reason" in row else made
 
 
 def _holder(connection: Connection, wandb_run_id: str, bounds: Bounds) -> str | None:
-    folds = [within.fold_of(connection, run, bounds) for run in within.stating(connection, wandb_run_id, bounds)]
+    folds = [fold_of(connection, run, bounds) for run in within.stating(connection, wandb_run_id, bounds)]
     lives = [folded.life for folded in folds if folded is not None and folded.life is not None]
     claims = [claim for life in lives if (claim := life.claimed()) is not None]
     return settle(claim for claim in claims if claim.wandb_run_id == wandb_run_id)

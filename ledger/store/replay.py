@@ -8,25 +8,25 @@ waits for longer than a part of the work takes.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from itertools import islice
 
 import sqlalchemy as sa
 
 from ledger.progress import Pace, Watcher
-from ledger.projections.claims import Claim
 from ledger.projections.stamp import fold_stamp
 from ledger.store import state
+from ledger.store.bounds import Bounds, newest_position
 from ledger.store.evidence import keep_evidence, suspects
 from ledger.store.folding import Birth, FoldedRun, births, fold_run
-from ledger.store.projector import Projector, settle_ids
+from ledger.store.projector import Projector
 from ledger.store.reading import EVENT_COLUMNS, fact_of
-from ledger.store.sqlite import MEMORY, Database
-from ledger.store.statements import Connection, compiled, inserting, updating
+from ledger.store.sqlite import MEMORY, Database, connect
+from ledger.store.statements import Connection, compiled, updating
 from ledger.store.swap import Beside, Copied, Unexchangeable, exchange, exchangeable
 from ledger.store.tables import PROJECTION, Projection
+from ledger.store.writing import insert_many, write_runs
 
 __all__ = ["rebuild", "replay"]
 
@@ -62,13 +62,14 @@ def _exchanged(database: Database, copied: Copied, watcher: Watcher | None) -> b
 def _build(database: Database, tables: Projection, watcher: Watcher | None) -> int:
     """Fold every run as of one position into *tables*, and return that position."""
     with database.read() as connection:
-        (reached,) = connection.execute("SELECT coalesce(max(position), 0) FROM training_events").fetchone()
+        reached = newest_position(connection)
     pace = Pace(reached, watcher)
     number = 0
-    with closing(_Births(database, reached)) as all_births:
+    bounds = Bounds(reached)
+    with closing(_Births(database, bounds)) as all_births:
         for part in all_births.parts(_RUNS_AT_ONCE):
             with database.snapshot() as connection:
-                folded = [fold_run(connection, birth, reached) for birth in part]
+                folded = [fold_run(connection, birth, bounds) for birth in part]
             with database.write() as connection:
                 _write(connection, tables, folded)
             number += 1
@@ -76,21 +77,23 @@ def _build(database: Database, tables: Projection, watcher: Watcher | None) -> i
                 database.checkpoint()
             pace.step(sum(birth.events for birth in part))
     pace.finish()
-    return int(reached)
+    return reached
 
 
 class _Births:
-    """The runs of the ledger on a connection of its own, in a temporary table: the list may be long."""
+    """The runs of the ledger, in a temporary database: the list may be long, and is read over many transactions."""
 
-    def __init__(self, database: Database, reached: int) -> None:
-        self._connection = database.connected()
-        self._connection.execute("CREATE TEMP TABLE births (number INTEGER PRIMARY KEY, run_id TEXT, events INTEGER)")
-        self._connection.executemany(
-            "INSERT INTO births (run_id, events) VALUES (?, ?)", births(self._connection, reached)
-        )
+    def __init__(self, database: Database, bounds: Bounds) -> None:
+        self._connection = connect("")
+        self._connection.execute("CREATE TABLE births (number INTEGER PRIMARY KEY, run_id TEXT, events INTEGER)")
+        with database.snapshot() as connection:
+            self._connection.execute("BEGIN")
+            found = births(connection, bounds)
+            self._connection.executemany("INSERT INTO births (run_id, events) VALUES (?, ?)", found)
+            self._connection.execute("COMMIT")
 
     def parts(self, size: int) -> Iterator[list[Birth]]:
-        every = map(Birth._make, self._connection.execute("SELECT run_id, events FROM temp.births ORDER BY number"))
+        every = map(Birth._make, self._connection.execute("SELECT run_id, events FROM births ORDER BY number"))
         while part := list(islice(every, size)):
             yield part
 
@@ -155,36 +158,14 @@ def rebuild(connection: Connection, watcher: Watcher | None = None) -> int:
 
 
 def _write(connection: Connection, tables: Projection, folded: Sequence[FoldedRun]) -> None:
-    lives = [(run, run.life) for run in folded if run.life is not None]
-    claims = [claim for _, life in lives if (claim := life.claimed()) is not None]
-    _insert_many(connection, tables.claims, [claim._asdict() for claim in claims])
-    contested = _contested(connection, tables.claims, claims)
-    held = {claim.run_id: claim.wandb_run_id for claim in claims if claim.wandb_run_id not in contested}
-    for table in (tables.runs, tables.voided):
-        rows = [run.row() for run, life in lives if (life.void_reason is None) == (table is tables.runs)]
-        _insert_many(connection, table, [{**row, "wandb_run_id": held.get(str(row["run_id"]))} for row in rows])
-    settle_ids(connection, tables, contested)
+    write_runs(connection, tables, folded)
     if tables.heads is not PROJECTION.heads:
-        _insert_many(connection, tables.heads, [run.head for run in folded])
+        insert_many(connection, tables.heads, [run.head for run in folded])
         return
     # Of the ledger's own heads only what follows from the fold is written: the rest is evidence.
     derived = updating(tables.heads, ("unreadable", "beside"))
     for run in folded:
         derived.run(connection, {"the_run": run.run_id, **run.head})
-
-
-def _contested(connection: Connection, claims: sa.Table, new: Sequence[Claim]) -> set[str]:
-    """The W&B ids of *new* claims that several runs claim."""
-    asked = (
-        f"SELECT wandb_run_id FROM {claims.name} WHERE wandb_run_id IN (SELECT value FROM json_each(?))"
-        " GROUP BY wandb_run_id HAVING count(*) > 1"
-    )
-    return {found for (found,) in connection.execute(asked, (json.dumps([claim.wandb_run_id for claim in new]),))}
-
-
-def _insert_many(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, object]]) -> None:
-    statement = inserting(table)
-    connection.executemany(statement.sql, [[row[name] for name in statement.names] for row in rows])
 
 
 def _counted(connection: Connection) -> int:

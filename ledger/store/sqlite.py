@@ -131,11 +131,6 @@ class Database:
             finally:
                 connection.execute("ROLLBACK")
 
-    def connected(self) -> sqlite3.Connection:
-        """Return a connection of the caller's own, to be closed by the caller; a fork does not know of it."""
-        self._open_existing()
-        return self._connect()
-
     def exists(self) -> bool:
         """Whether there is something to read."""
         if self.path == MEMORY:

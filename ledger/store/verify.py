@@ -76,7 +76,7 @@ class _Watch:
     def differences(self) -> Iterator[Difference]:
         yield from self._schema()
         history = _History()
-        for folded in folded_runs(self._connection, history.read):
+        for folded in folded_runs(self._connection, witness=history.read):
             self.runs += 1
             self.events += history.events
             yield from history.close()

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from itertools import islice
 
 from ledger.errors import InvalidFact
 from ledger.events.lines import parse_line
+from ledger.store.merging import HERE, digests
 from ledger.store.sqlite import Database
 
 __all__ = ["holds"]
 
 _BATCH = 500
-_HELD = (
-    "SELECT event_id, digest FROM training_events WHERE event_id IN (SELECT value FROM json_each(?1)) UNION ALL"
-    " SELECT event_id, digest FROM training_conflicts WHERE event_id IN (SELECT value FROM json_each(?1))"
-)
 
 
 def holds(database: Database, lines: Iterable[str]) -> bool:
@@ -27,9 +23,6 @@ def holds(database: Database, lines: Iterable[str]) -> bool:
             facts = [parse_line(line) for line in batch]
         except InvalidFact:
             return False
-        with database.read() as connection:
-            asked = json.dumps([fact.event_id for fact in facts])
-            held = set(connection.execute(_HELD, (asked,)).fetchall())
-        if not held.issuperset((fact.event_id, fact.digest()) for fact in facts):
+        if not digests(database, facts, HERE).issuperset((fact.event_id, fact.digest()) for fact in facts):
             return False
     return True

@@ -26,7 +26,7 @@ from ledger.store.sqlite import Database
 from ledger.store.statements import Connection, Statement, bound, compiled
 from ledger.store.tables import conflicts
 
-__all__ = ["Arrival", "Merged", "Refusal", "Source", "arriving", "merge_lines", "merge_source"]
+__all__ = ["HERE", "Arrival", "Merged", "Refusal", "Source", "arriving", "digests", "merge_lines", "merge_source"]
 
 BATCH_EVENTS_MAX = 1000
 BATCH_BYTES_MAX = 4_000_000
@@ -151,7 +151,7 @@ def _batches(arrivals: Iterable[Arrival]) -> Iterator[list[Arrival]]:
 def _merge_batch(database: Database, batch: Sequence[Arrival], came_from: str) -> Merged:
     facts = [arrival.event for arrival in batch if isinstance(arrival.event, Fact)]
     # Most of what is merged again and again is known, and to know that nobody has to wait for the write lock.
-    known = _digests(database, facts, _EVENTS) if database.exists() else set()
+    known = digests(database, facts, _EVENTS) if database.exists() else set()
     others = [fact for fact in facts if (fact.event_id, fact.digest()) not in known]
     conflicting: list[Fact] = []
     new = range(0)
@@ -191,10 +191,10 @@ def _keep(connection: Connection, facts: Iterable[Fact], came_from: str) -> None
 
 
 _EVENTS = "SELECT event_id, digest FROM training_events WHERE event_id IN (SELECT value FROM json_each(?1))"
-_HERE = f"{_EVENTS} UNION ALL {_EVENTS.replace('training_events', 'training_conflicts')}"
+HERE = f"{_EVENTS} UNION ALL {_EVENTS.replace('training_events', 'training_conflicts')}"
 
 
-def _digests(database: Database, facts: Iterable[Fact], asked: str) -> set[tuple[str, str]]:
+def digests(database: Database, facts: Iterable[Fact], asked: str) -> set[tuple[str, str]]:
     """Return the ids of these facts that are there, each with every digest that it has there."""
     ids = json.dumps([fact.event_id for fact in facts])
     with database.read() as connection:
@@ -204,7 +204,7 @@ def _digests(database: Database, facts: Iterable[Fact], asked: str) -> set[tuple
 def _prove(database: Database, source: Source, pace: Pace) -> None:
     for batch in _batches(source.arrivals()):
         facts = [(arrival.where, arrival.event) for arrival in batch if isinstance(arrival.event, Fact)]
-        here = _digests(database, (fact for _, fact in facts), _HERE) if facts else set()
+        here = digests(database, (fact for _, fact in facts), HERE) if facts else set()
         for where, fact in facts:
             if (fact.event_id, fact.digest()) not in here:
                 raise NotTheSame(f"event {fact.event_id} ({where} of {source.place})", database.place)

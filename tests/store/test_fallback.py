@@ -33,7 +33,7 @@ from ledger.errors import (
     NotALedger,
     RunNotFound,
 )
-from ledger.events import Started
+from ledger.events import Fact, Started
 from ledger.spool.reading import SpoolFolder
 from ledger.store import documented
 from tests.builders import heartbeat, launched, moment, shown, started, told, trials
@@ -264,6 +264,26 @@ def test_an_outage_is_not_waited_for_by_every_call(
     monkeypatch.setattr(time, "monotonic", lambda real=time.monotonic: real() + 31)
     book.append(heartbeat(31, run="known"))
     assert (spooled(spool), sum(1 for _ in book.events())) == ([], 24)
+
+
+def test_a_ledger_that_is_away_is_asked_shortly(book: Ledger, path: Path) -> None:
+    """However long the first call waited for it."""
+    with locked(path):
+        book.append(heartbeat(0, run="known"))
+        book._database._busy_seconds_max = 20.0
+        began = time.monotonic()
+        book.append(heartbeat(1, run="known"))
+        assert time.monotonic() - began < 10
+
+
+def test_what_another_thread_has_spooled_late_is_brought_in(book: Ledger, spool: Path) -> None:
+    """Its call may reach the spool when others have found the ledger back already; nothing of it is read twice."""
+    book.append(heartbeat(0, run="known"))
+    book._sink._onward.append([Fact.of(heartbeat(1, run="known"), redacting=True)], None)
+    book.append(heartbeat(2, run="known"))
+
+    assert [event.occurred_at for event in book.events("known")][2:] == [moment(1), moment(2)]
+    assert (spooled(spool), book._sink._spool.has_own(), book._sink._spool.own()) == ([], False, [])
 
 
 def test_the_pause_grows_up_to_a_bound() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import random
@@ -206,6 +207,34 @@ def test_a_file_says_who_writes_it(spool: Ledger, folder: Path) -> None:
     assert names(folder) == [str(said.seal())] == [name.replace(".open.", ".")]
     with pytest.raises(LedgerClosed):
         spool.append(started(1))
+
+
+def test_a_writer_holds_a_lock_on_its_file(spool: Ledger, folder: Path) -> None:
+    """Further proof that it lives; gone with the process, and with the file's sealing."""
+    spool.append(started(0))
+    with next(folder.iterdir()).open("r+b") as file:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        spool.close()
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_new_file_and_its_folders_outlive_a_power_cut(
+    spool: Ledger, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder that holds the file is on disk before the first call returns, and so is each that was made for it."""
+    real, synced = os.fsync, []
+
+    def fsync(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    spool.append(started(0))
+    (file,) = folder.iterdir()
+    assert synced == [str(folder.parent.parent), str(folder.parent), str(folder), str(file)]
+    spool.append(started(1))
+    assert synced[4:] == [str(file)]
 
 
 @pytest.mark.parametrize("host", ["a.b-c.example.org", "1.2.3.4", "a b/ü", "open", "h" * 300])

@@ -306,8 +306,8 @@ def test_nothing_acknowledged_is_lost_by_kill_9(book: Ledger, folder: Path) -> N
 def test_a_sync_that_is_killed_is_finished_by_the_same_command(tmp_path: Path, folder: Path) -> None:
     """At whatever moment of merging or removing; and nothing is lost or doubled on the way."""
     said = set()
-    for number in range(12):
-        events = [heartbeat(step, run=f"r{step % 5}", message="x" * 500) for step in range(250)]
+    for number in range(8):
+        events = [heartbeat(step, run=f"r{step % 5}", message="x" * 500) for step in range(120)]
         said |= {event.event_id for event in events}
         put(folder, name_of(part=f"p{number}", pid=1, sealed=True), *events)
     killed = 0

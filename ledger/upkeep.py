@@ -82,9 +82,10 @@ class Upkeep(Handle):
 
         if not spools:
             raise AskedWrongly("sync(...) needs a spool: a folder, or s3://bucket/prefix.")
-        database = self._database
-        database.require()
-        return syncing.sync(database, [open_spool(spool) for spool in spools], clear=clear)
+        places = [open_spool(spool) for spool in spools]
+        with self._database.write():  # creates the ledger, as the first write does
+            pass
+        return syncing.sync(self._database, places, clear=clear)
 
     def backup(self, destination: str | os.PathLike[str]) -> Path:
         """Write the ledger as of one moment into one new file, while writers go on."""

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger import Ledger
-from ledger.errors import AskedWrongly, LedgerUnreachable, NoLedger
+from ledger.errors import AskedWrongly, LedgerUnreachable
 from ledger.events import Event, Fact
 from ledger.events.lines import line_of
 from ledger.spool.naming import FileName
@@ -156,11 +156,15 @@ def test_what_is_no_event_is_refused_and_the_rest_arrives(book: Ledger, folder: 
     assert "not what its digest says" in answer.refusals[2].reason
 
 
-def test_a_sync_needs_a_ledger_and_a_spool(tmp_path: Path, book: Ledger, folder: Path) -> None:
-    """A mistyped place is an error, and not an answer of nought."""
+def test_a_sync_is_a_first_write(tmp_path: Path, folder: Path) -> None:
+    """Where there is no ledger yet, it is created, as any first write does."""
     put(folder, name_of(), launched(0))
-    with Ledger(tmp_path / "none.db") as none, pytest.raises(NoLedger):
-        none.sync(folder)
+    with Ledger(tmp_path / "new.db") as new:
+        assert (new.sync(folder).new, new.count_runs()) == (1, 1)
+
+
+def test_a_sync_needs_a_spool(tmp_path: Path, book: Ledger) -> None:
+    """A mistyped place is an error, and not an answer of nought."""
     with pytest.raises(LedgerUnreachable, match=r"no spool at .*/nowhere\. Give the folder"):
         book.sync(tmp_path / "nowhere")
     with pytest.raises(AskedWrongly, match="needs a spool"):

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from ledger.cli.output import counted, say, say_document, say_record, short_moment, status_paint, width
+from ledger.cli.output import counted, say, say_array, say_document, short_moment, status_paint, width
 from ledger.cli.place import opened
 from ledger.errors import UnknownColumn
 from ledger.table import cell, table, visible
@@ -96,29 +96,25 @@ def _remarks(chosen: Sequence[Explanation], asked: Iterable[str]) -> Iterator[st
 
 def replay_changes(said: Namespace) -> int:
     """Print what a replay would change, and how much that is."""
-    columns = runs = 0
-    last = None
     with opened(said) as ledger:
         following = ledger.replay(dry_run=True)
-        while chunk := list(islice(following, LINES_MAX)):
-            for change in chunk:  # they come run by run
-                columns, runs, last = columns + 1, runs + (change.run_id != last), change.run_id
-            _say_changes(chunk, as_json=said.as_json)
-    if not said.as_json:
-        verdict = f"{counted(columns, 'column')} of {counted(runs, 'run')} would change"
-        say(verdict if columns else "nothing would change")
+        if said.as_json:
+            say_array(map(asdict, following))
+        else:
+            _say_changes(following)
     return 0
 
 
-def _say_changes(chunk: Sequence[Change], *, as_json: bool) -> None:
-    if as_json:
-        for change in chunk:
-            say_record(asdict(change))
-        return
-    lines = [
-        {"run_id": change.run_id, "column": change.column, **_sides(change.stored, change.computed)} for change in chunk
-    ]
-    say(table(lines, ["run_id", "column", "stored", "computed"]))
+def _say_changes(following: Iterator[Change]) -> None:
+    columns = runs = 0
+    last = None
+    while chunk := list(islice(following, LINES_MAX)):
+        for change in chunk:  # they come run by run
+            columns, runs, last = columns + 1, runs + (change.run_id != last), change.run_id
+        lines = [{"run_id": c.run_id, "column": c.column, **_sides(c.stored, c.computed)} for c in chunk]
+        say(table(lines, ["run_id", "column", "stored", "computed"]))
+    verdict = f"{counted(columns, 'column')} of {counted(runs, 'run')} would change"
+    say(verdict if columns else "nothing would change")
 
 
 def _sides(stored: object, computed: object) -> dict[str, str]:

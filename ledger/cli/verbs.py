@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ledger.cli import explaining
-from ledger.cli.output import counted, say, say_document
+from ledger.cli.output import counted, say, say_document, watched
 from ledger.cli.place import opened
 from ledger.errors import shortened
 from ledger.table import visible
@@ -38,13 +38,13 @@ def init(said: Namespace) -> int:
 def replay(said: Namespace) -> int:
     """Throw the projected tables away and fold all events again. With --json: {"runs": how many}.
 
-    With --dry-run nothing is changed, and each column that would change is printed; with --json as
-    JSON Lines of run_id, column, stored and computed. A row that would come or go bears its table's name.
+    With --dry-run nothing is changed, and each column that would change is printed; with --json as an
+    array of run_id, column, stored and computed. A row that would come or go bears its table's name.
     """
     if said.dry_run:
         return explaining.replay_changes(said)
-    with opened(said) as ledger:
-        count = ledger.replay()
+    with opened(said) as ledger, watched("replaying") as watcher:
+        count = ledger.replay(progress=watcher)
     if said.as_json:
         say_document({"runs": count})
     else:

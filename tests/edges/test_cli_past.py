@@ -169,12 +169,12 @@ def test_a_dry_run_changes_nothing_and_shows_what_would_change(ask: Ask, path: P
     assert (ask("replay"), ask("replay", "--dry-run")) == ("2 runs folded again\n", "nothing would change\n")
 
 
-def test_a_dry_run_in_json_has_a_line_a_change(ask: Ask, path: Path) -> None:
-    """JSON Lines, whole values; nothing at all where nothing would change."""
-    assert ask("replay", "--dry-run", "--json") == ""
+def test_a_dry_run_in_json_is_one_document(ask: Ask, path: Path) -> None:
+    """An array of changes with whole values; an empty one where nothing would change."""
+    assert json.loads(ask("replay", "--dry-run", "--json")) == []
     edit(path, "DELETE FROM training_runs WHERE run_id = 'r2'")
     edit(path, "UPDATE training_runs SET config_json = NULL")
-    records = [json.loads(line) for line in ask("replay", "--dry-run", "--json").splitlines()]
+    records = json.loads(ask("replay", "--dry-run", "--json"))
 
     assert [(record["run_id"], record["column"], record["stored"]) for record in records] == [
         ("r1", "config_json", None),

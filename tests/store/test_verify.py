@@ -296,7 +296,7 @@ TABLES = (EVENTS, RUNS, "voided_runs", "training_claims", "training_heads")
 TAMPERERS = (change_a_cell, delete_rows, copy_a_row, swap_two_cells)
 
 
-@settings(max_examples=trials(150, 3000))
+@settings(max_examples=trials(200, 3000))
 @given(data=st.data())
 def test_any_tampering_is_found(whole: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     """Whatever cell is changed, whatever row is removed, copied or swapped, verify says no, and never fails."""

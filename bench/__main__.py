@@ -16,6 +16,7 @@ from bench.append import batches, singles
 from bench.asking import curve
 from bench.folding import folded_per_second
 from bench.following import latencies
+from bench.replaying import lines as replaying
 from bench.writers import waits
 
 
@@ -56,6 +57,7 @@ def lines(folder: Path, sizes: tuple[int, ...]) -> Iterator[tuple[str, ...]]:
         for name, bound in (("get_run", "at most 0.3 ms"), ("query_runs", "ratio at most 4")):
             one, bare = row[f"{name}_ms"], row[f"{name}_bare_ms"]
             yield f"{name}, {size}", f"{one:.3f} ms", f"{bare:.3f} ms", f"{one / bare:.1f}", bound
+    yield from replaying(folder, 2_000 if len(sizes) == 2 else 20_000)
     yield "fold", f"{folded_per_second():,.0f} events/s", "", "", ""
     milliseconds, megabytes, modules = importing()
     yield "import ledger", f"{milliseconds:.1f} ms, {megabytes:.1f} MiB, {modules} modules", "", "", "at most 30 ms"

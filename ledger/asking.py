@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ledger.store.answers import Answers
-    from ledger.store.past import Past
     from ledger.store.statements import Row
 
 __all__ = ["Asking", "Filters"]
@@ -29,7 +28,7 @@ class Asking:
     if TYPE_CHECKING:
 
         @property
-        def _answers(self) -> Answers | Past: ...
+        def _answers(self) -> Answers: ...
 
     def _present(self) -> datetime:
         """What "7d" in a filter is counted back from."""

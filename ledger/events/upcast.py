@@ -29,6 +29,8 @@ def understood(type: str, schema_version: int, payload: Payload) -> Payload | No
     That is an unknown type, a schema_version newer than this code's, or a field it does not know.
     """
     current = _CURRENT.get(type)
+    if current == schema_version:
+        return payload if payload.keys() <= _FIELDS[type] else None
     if current is None or schema_version > current:
         return None
     while schema_version < current:

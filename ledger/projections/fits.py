@@ -103,7 +103,8 @@ def projected_json(value: JsonValue) -> str:
     Other than in events, characters are written as they are, so that SQL finds them (SQLite before
     3.45 compares the keys of a path with the text as it is written). Lone surrogates stay escaped.
     """
-    return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", _encode(value))
+    text = _encode(value)
+    return text if text.isascii() else _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
@@ -113,8 +114,8 @@ def without_non_finite(value: JsonValue) -> JsonValue:
     """Return *value* with null for each "NaN", "Infinity" and "-Infinity", so that numbers can be sorted."""
     if isinstance(value, str):
         return None if value in NON_FINITE else value
-    if isinstance(value, dict):
-        return {key: without_non_finite(item) for key, item in value.items()}
+    if isinstance(value, dict):  # of numbers, mostly
+        return {key: item if type(item) is float else without_non_finite(item) for key, item in value.items()}
     if isinstance(value, list):
         return [without_non_finite(item) for item in value]
     return value

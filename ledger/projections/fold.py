@@ -150,7 +150,8 @@ def _heartbeat(life: Life, key: tuple[str, str], payload: Payload) -> None:
     if life.row["status"] != "running":
         return
     if "duration_seconds" in payload and (life.duration_from is None or key > life.duration_from):
-        duration = fitting(_DURATION, payload["duration_seconds"])
+        said = payload["duration_seconds"]
+        duration = said if type(said) is int and said < _SMALL else fitting(_DURATION, said)
         if duration is not None:
             life.row["duration_seconds"], life.duration_from = duration, key
             life.said_duration, life.unknown_duration = None, False
@@ -295,6 +296,7 @@ _ACTS: dict[str, Callable[[Life, Fact, Payload], None]] = {
 }
 
 _DURATION = COLUMNS["duration_seconds"]
+_SMALL = 2**62  # an integer below this fits; most durations are seen to fit at a glance
 
 # Columns that follow from more than the one event that bears their name.
 _DERIVED = frozenset(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from operator import attrgetter
 
 from ledger.errors import RunNotFound, UnknownFilter
@@ -27,8 +28,14 @@ class Answers:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def get_run(self, run_id: str) -> Row | None:
+    @contextmanager
+    def _tables(self) -> Iterator[Connection]:
+        """The projected tables that are asked."""
         with self._database.read() as connection:
+            yield connection
+
+    def get_run(self, run_id: str) -> Row | None:
+        with self._tables() as connection:
             return runs.get_run(connection, run_id) if storable_text(run_id) else None
 
     def query_runs(
@@ -40,17 +47,17 @@ class Answers:
         offset: int,
         include_voided: bool,
     ) -> list[Row]:
-        with self._database.read() as connection:
+        with self._tables() as connection:
             return runs.query_runs(
                 connection, conditions, orders, limit=limit, offset=offset, include_voided=include_voided
             )
 
     def count_runs(self, conditions: Sequence[Condition], *, include_voided: bool) -> int:
-        with self._database.read() as connection:
+        with self._tables() as connection:
             return runs.count_runs(connection, conditions, include_voided=include_voided)
 
     def stats(self) -> dict[str, int]:
-        with self._database.read() as connection:
+        with self._tables() as connection:
             return stats(runs.status_counts(connection))
 
     def timeline(self, run_id: str | None, chain_of_custody_id: str | None) -> list[Entry]:
@@ -89,7 +96,7 @@ class Answers:
             version = page[-1].version
 
     def chain_is_known(self, chain_of_custody_id: str) -> bool:
-        with self._database.read() as connection:
+        with self._tables() as connection:
             return bool(reading.runs_of_chain(connection, chain_of_custody_id))
 
 

@@ -1,12 +1,15 @@
-"""Fold every run of the ledger, one at a time: what replay, verify and views as of a moment stand on.
+"""Fold every run of the ledger: what replay, verify and views as of a moment stand on.
 
-Runs come in the order in which they were first heard of, so that events that were recorded together are
-read together, and memory holds the events of one run; of a run with very many, not even those.
+The events are read once, in order of position, and a run is folded when its last one was read: to
+read them run by run would be a search for each. What waits for its run to be whole is bounded; a run
+that would wait too long, or that has very many events, is read by itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from operator import itemgetter
 from typing import NamedTuple
 
 from ledger.events.fact import Fact, loaded
@@ -17,19 +20,14 @@ from ledger.store.bounds import EVERYTHING, Bounds
 from ledger.store.reading import EVENT_COLUMNS
 from ledger.store.statements import Connection, StoredRow
 
-__all__ = ["Birth", "FoldedRun", "Witness", "births", "fold_of", "fold_run", "folded_runs"]
+__all__ = ["FoldedRun", "Witness", "fold_of", "fold_run", "folded_runs"]
 
+PAGE = 1_000
+WAITING_MAX = 30_000  # events that wait for their runs to be whole
 KEPT_MAX = 20_000  # events of one run that are held at a time
 
 # Looks at a run's stored events, in order of acceptance and in one or several parts.
 Witness = Callable[[Sequence[StoredRow]], None]
-
-
-class Birth(NamedTuple):
-    """A run, and how many events it has."""
-
-    run_id: str
-    events: int
 
 
 class FoldedRun(NamedTuple):
@@ -38,6 +36,7 @@ class FoldedRun(NamedTuple):
     run_id: str
     life: Life | None
     head: Row
+    events: int
     last_recorded_at: str
 
     def row(self) -> Row:
@@ -56,61 +55,129 @@ class FoldedRun(NamedTuple):
 _LISTED = ", ".join(EVENT_COLUMNS)
 _OF_RUN = f"SELECT {_LISTED} FROM training_events WHERE run_id = :the_run AND "
 
-_EVENT_ID, _RUN_ID, _TYPE, _SCHEMA, _OCCURRED_AT, _RECORDED_AT, _SOURCE, _PAYLOAD, _CHAIN = (
-    EVENT_COLUMNS.index(name)
-    for name in (
-        "event_id",
-        "run_id",
-        "type",
-        "schema_version",
-        "occurred_at",
-        "recorded_at",
-        "source",
-        "payload",
-        "chain",
-    )
+_POSITION, _RUN_ID, _RECORDED_AT, _CHAIN = (
+    EVENT_COLUMNS.index(name) for name in ("position", "run_id", "recorded_at", "chain")
 )
 
 
-def births(connection: Connection, bounds: Bounds = EVERYTHING) -> Iterator[Birth]:
-    """Yield every run that has an event within the bounds, the oldest first."""
-    counted = "SELECT run_id, count(*) FROM training_events WHERE "
-    grouped = f"{counted}{bounds.condition()} GROUP BY run_id ORDER BY min(position)"
-    return map(Birth._make, connection.execute(grouped, bounds.values()))
-
-
 def folded_runs(
-    connection: Connection, bounds: Bounds = EVERYTHING, witness: Witness | None = None
+    read: Callable[[], AbstractContextManager[Connection]], bounds: Bounds = EVERYTHING, witness: Witness | None = None
 ) -> Iterator[FoldedRun]:
-    """Fold every run; the connection has to be in a transaction, so that all of it is of one moment."""
-    for birth in births(connection, bounds):
-        yield fold_run(connection, birth, bounds, witness)
+    """Fold every run that has an event within the bounds, in no particular order.
+
+    Each page is read in a `with read()` of its own. Unless the bounds hold off what is appended
+    meanwhile, that has to be one transaction, so that all of it is of one moment.
+    """
+    waiting = _Waiting(bounds, witness)
+    page = f"SELECT {_LISTED} FROM training_events WHERE position > :after AND {bounds.condition()}"
+    after, more = -(2**63), True
+    while more:
+        with read() as connection:
+            values = bounds.values(after=after, size=PAGE)
+            rows = connection.execute(f"{page} ORDER BY position LIMIT :size", values).fetchall()
+            whole = waiting.take(connection, rows)
+        yield from whole
+        more = len(rows) == PAGE
+        after = rows[-1][_POSITION] if rows else after
+
+
+class _Waiting:
+    """Events whose runs are not whole yet."""
+
+    def __init__(self, bounds: Bounds, witness: Witness | None) -> None:
+        self._bounds = bounds
+        self._witness = witness
+        self._rows: dict[str, list[StoredRow]] = {}  # the run that began first stands first
+        self._counts: dict[str, int] = {}
+        self._read_alone: set[str] = set()
+        self._total = 0
+
+    def take(self, connection: Connection, rows: Iterable[StoredRow]) -> list[FoldedRun]:
+        """Take the next events, and return the runs that are whole with them."""
+        whole: list[FoldedRun] = []
+        for row in rows:
+            run_id = row[_RUN_ID]
+            there = self._rows.get(run_id)
+            if there is None:
+                if run_id in self._read_alone:
+                    continue
+                there = self._begin(connection, run_id, whole)
+                if there is None:
+                    continue
+            there.append(row)
+            self._total += 1
+            if len(there) == self._counts[run_id]:
+                self._drop(run_id)
+                whole.append(_fold_rows(run_id, there, self._witness))
+        while self._total > WAITING_MAX:
+            whole.append(self._read_by_itself(connection, next(iter(self._rows))))
+        return whole
+
+    def _begin(self, connection: Connection, run_id: str, whole: list[FoldedRun]) -> list[StoredRow] | None:
+        count = _count(connection, run_id, self._bounds)
+        if count > KEPT_MAX:
+            self._counts[run_id] = count
+            whole.append(self._read_by_itself(connection, run_id))
+            return None
+        self._counts[run_id] = count
+        made: list[StoredRow] = []
+        self._rows[run_id] = made
+        return made
+
+    def _read_by_itself(self, connection: Connection, run_id: str) -> FoldedRun:
+        self._read_alone.add(run_id)
+        count = self._drop(run_id)
+        return fold_run(connection, run_id, count, self._bounds, self._witness)
+
+    def _drop(self, run_id: str) -> int:
+        self._total -= len(self._rows.pop(run_id, ()))
+        return self._counts.pop(run_id)
+
+
+def _fold_rows(run_id: str, rows: list[StoredRow], witness: Witness | None) -> FoldedRun:
+    """Fold all events of a run."""
+    rows.sort(key=_BY_VERSION)
+    if witness is not None:
+        witness(rows)
+    head = _Head()
+    in_order = sorted(map(_fact, rows), key=canonical)
+    head.take(rows, in_order)
+    life = _folded(in_order)
+    return FoldedRun(run_id, life, head.values(run_id, life), len(rows), head.last_recorded_at)
 
 
 def fold_run(
-    connection: Connection, birth: Birth, bounds: Bounds = EVERYTHING, witness: Witness | None = None
+    connection: Connection, run_id: str, count: int, bounds: Bounds = EVERYTHING, witness: Witness | None = None
 ) -> FoldedRun:
-    """Fold the events of one run within the bounds, of which there is one at least."""
+    """Fold the *count* events of one run within the bounds; of very many only a part is held at a time."""
     head = _Head()
     in_order: Iterable[Fact] = ()
-    asked, values = _OF_RUN + bounds.condition(), bounds.values(the_run=birth.run_id)
+    asked, values = _OF_RUN + bounds.condition(), bounds.values(the_run=run_id)
     cursor = connection.execute(f"{asked} ORDER BY version", values)
     while rows := cursor.fetchmany(KEPT_MAX):
         if witness is not None:
             witness(rows)
         in_order = sorted(map(_fact, rows), key=canonical)
         head.take(rows, in_order)
-    if birth.events > KEPT_MAX:
+    if count > KEPT_MAX:
         in_order = map(_fact, connection.execute(f"{asked} ORDER BY occurred_at, event_id", values))
     life = _folded(in_order)
-    return FoldedRun(birth.run_id, life, head.values(birth.run_id, life), head.last_recorded_at)
+    return FoldedRun(run_id, life, head.values(run_id, life), head.version, head.last_recorded_at)
 
 
 def fold_of(connection: Connection, run_id: str, bounds: Bounds) -> FoldedRun | None:
     """Fold one run, None where it has no event within the bounds."""
+    count = _count(connection, run_id, bounds)
+    return fold_run(connection, run_id, count, bounds) if count else None
+
+
+def _count(connection: Connection, run_id: str, bounds: Bounds) -> int:
     counted = f"SELECT count(*) FROM training_events WHERE run_id = :the_run AND {bounds.condition()}"
     (count,) = connection.execute(counted, bounds.values(the_run=run_id)).fetchone()
-    return fold_run(connection, Birth(run_id, count), bounds) if count else None
+    return int(count)
+
+
+_BY_VERSION = itemgetter(EVENT_COLUMNS.index("version"))
 
 
 class _Head:
@@ -143,17 +210,9 @@ class _Head:
 
 
 def _fact(row: StoredRow) -> Fact:
-    type, schema_version, payload = row[_TYPE], row[_SCHEMA], row[_PAYLOAD]
-    return Fact(
-        row[_EVENT_ID],
-        row[_RUN_ID],
-        type,
-        schema_version,
-        row[_OCCURRED_AT],
-        row[_SOURCE],
-        payload,
-        understood(type, schema_version, loaded(payload)),
-    )
+    _, event_id, run_id, _, type, schema_version, occurred_at, _, source, payload, _, _ = row
+    said = understood(type, schema_version, loaded(payload))
+    return Fact(event_id, run_id, type, schema_version, occurred_at, source, payload, said)
 
 
 def _folded(in_order: Iterable[Fact]) -> Life | None:

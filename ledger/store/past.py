@@ -10,7 +10,7 @@ import heapq
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from operator import attrgetter
 
@@ -18,12 +18,10 @@ from ledger.errors import LedgerClosed, RunNotFound, UnknownFilter
 from ledger.events import EVENT_TYPES, Recorded
 from ledger.events.envelope import storable_text
 from ledger.projections.claims import settle
-from ledger.projections.filters import Condition, Order
 from ledger.projections.run import COLUMNS
-from ledger.projections.stats import stats
-from ledger.projections.timeline import Entry, entries
 from ledger.store import bounds as within
-from ledger.store import reading, runs
+from ledger.store import reading
+from ledger.store.answers import Answers
 from ledger.store.bounds import Bounds
 from ledger.store.folding import fold_of
 from ledger.store.prepared import prepared
@@ -37,11 +35,11 @@ _PAGE = 500
 _made: weakref.WeakSet[Past] = weakref.WeakSet()
 
 
-class Past:
+class Past(Answers):
     """The answers of the ledger in one database, of its events within the bounds. Threads may share it."""
 
     def __init__(self, database: Database, bounds: Bounds) -> None:
-        self._database = database
+        super().__init__(database)
         self._bounds = bounds
         self._closed = False
         self._forget()
@@ -88,31 +86,6 @@ class Past:
     def get_run(self, run_id: str) -> Row | None:
         with self._read() as connection:
             return row_then(connection, run_id, self._bounds) if storable_text(run_id) else None
-
-    def query_runs(
-        self,
-        conditions: Sequence[Condition],
-        orders: Sequence[Order],
-        *,
-        limit: int | None,
-        offset: int,
-        include_voided: bool,
-    ) -> list[Row]:
-        with self._tables() as tables:
-            return runs.query_runs(
-                tables, conditions, orders, limit=limit, offset=offset, include_voided=include_voided
-            )
-
-    def count_runs(self, conditions: Sequence[Condition], *, include_voided: bool) -> int:
-        with self._tables() as tables:
-            return runs.count_runs(tables, conditions, include_voided=include_voided)
-
-    def stats(self) -> dict[str, int]:
-        with self._tables() as tables:
-            return stats(runs.status_counts(tables))
-
-    def timeline(self, run_id: str | None, chain_of_custody_id: str | None) -> list[Entry]:
-        return entries(event.fact() for event in self.events(run_id, chain_of_custody_id, 0, None))
 
     def events(
         self, run_id: str | None, chain_of_custody_id: str | None, after: int, types: list[str] | None

@@ -8,9 +8,9 @@ waits for longer than a part of the work takes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import closing
-from itertools import islice
+from collections.abc import Sequence
+from contextlib import nullcontext
+from itertools import count, islice
 
 import sqlalchemy as sa
 
@@ -19,10 +19,10 @@ from ledger.projections.stamp import fold_stamp
 from ledger.store import state
 from ledger.store.bounds import Bounds, newest_position
 from ledger.store.evidence import keep_evidence, suspects
-from ledger.store.folding import Birth, FoldedRun, births, fold_run
+from ledger.store.folding import FoldedRun, folded_runs
 from ledger.store.projector import Projector
 from ledger.store.reading import EVENT_COLUMNS, fact_of
-from ledger.store.sqlite import MEMORY, Database, connect
+from ledger.store.sqlite import MEMORY, Database
 from ledger.store.statements import Connection, compiled, updating
 from ledger.store.swap import Beside, Copied, Unexchangeable, exchange, exchangeable
 from ledger.store.tables import PROJECTION, Projection
@@ -30,7 +30,7 @@ from ledger.store.writing import insert_many, write_runs
 
 __all__ = ["rebuild", "replay"]
 
-_RUNS_AT_ONCE = 200  # folded and written in one transaction: for so long others wait
+_RUNS_AT_ONCE = 250  # folded and written in one transaction: for so long others wait
 _PARTS_A_CHECKPOINT = 4  # the WAL is kept short, and each checkpoint too
 _EVENTS_AT_ONCE = 500  # caught up with in one transaction
 _LAST_EVENTS_MAX = 50  # folded in the transaction that exchanges the tables
@@ -64,41 +64,18 @@ def _build(database: Database, tables: Projection, watcher: Watcher | None) -> i
     with database.read() as connection:
         reached = newest_position(connection)
     pace = Pace(reached, watcher)
-    number = 0
-    bounds = Bounds(reached)
-    with closing(_Births(database, bounds)) as all_births:
-        for part in all_births.parts(_RUNS_AT_ONCE):
-            with database.snapshot() as connection:
-                folded = [fold_run(connection, birth, bounds) for birth in part]
-            with database.write() as connection:
-                _write(connection, tables, folded)
-            number += 1
-            if number % _PARTS_A_CHECKPOINT == 0:
-                database.checkpoint()
-            pace.step(sum(birth.events for birth in part))
+    following = folded_runs(database.snapshot, Bounds(reached))
+    for number in count(1):
+        part = list(islice(following, _RUNS_AT_ONCE))
+        if not part:
+            break
+        with database.write() as connection:
+            _write(connection, tables, part)
+        if number % _PARTS_A_CHECKPOINT == 0:
+            database.checkpoint()
+        pace.step(sum(run.events for run in part))
     pace.finish()
     return reached
-
-
-class _Births:
-    """The runs of the ledger, in a temporary database: the list may be long, and is read over many transactions."""
-
-    def __init__(self, database: Database, bounds: Bounds) -> None:
-        self._connection = connect("")
-        self._connection.execute("CREATE TABLE births (number INTEGER PRIMARY KEY, run_id TEXT, events INTEGER)")
-        with database.snapshot() as connection:
-            self._connection.execute("BEGIN")
-            found = births(connection, bounds)
-            self._connection.executemany("INSERT INTO births (run_id, events) VALUES (?, ?)", found)
-            self._connection.execute("COMMIT")
-
-    def parts(self, size: int) -> Iterator[list[Birth]]:
-        every = map(Birth._make, self._connection.execute("SELECT run_id, events FROM births ORDER BY number"))
-        while part := list(islice(every, size)):
-            yield part
-
-    def close(self) -> None:
-        self._connection.close()
 
 
 def _exchange_when_caught_up(database: Database, tables: Projection, reached: int) -> None:
@@ -148,10 +125,10 @@ def rebuild(connection: Connection, watcher: Watcher | None = None) -> int:
         connection.execute(compiled(sa.delete(table)).sql)
     (total,) = connection.execute("SELECT count(*) FROM training_events").fetchone()
     pace = Pace(total, watcher)
-    every = births(connection)
+    every = folded_runs(lambda: nullcontext(connection))
     while part := list(islice(every, _RUNS_AT_ONCE)):
-        _write(connection, PROJECTION, [fold_run(connection, birth) for birth in part])
-        pace.step(sum(birth.events for birth in part))
+        _write(connection, PROJECTION, part)
+        pace.step(sum(run.events for run in part))
     state.remember(connection, state.FOLDED_BY, fold_stamp())
     pace.finish()
     return _counted(connection)

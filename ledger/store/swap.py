@@ -29,7 +29,7 @@ __all__ = ["Beside", "Copied", "Unexchangeable", "exchange", "exchangeable"]
 _UNDER_WAY = "replaying_"  # before the names of the tables, and of what the ledger's state says of them
 _MARK = "abcdefghijklmnopqrstuvwxyz"
 _ABANDONED = timedelta(minutes=15)  # a replay that wrote nothing for so long is none any more
-_ROWS_AT_ONCE = 500
+_ROWS_AT_ONCE = 1000
 _NAME = r"(\w+|\"\w+\"|`\w+`|\[\w+\])"
 _TABLE = re.compile(rf"CREATE TABLE {_NAME}(.*)", re.DOTALL)
 _INDEX = re.compile(rf"CREATE (UNIQUE )?INDEX {_NAME} ON {_NAME}(.*)", re.DOTALL)

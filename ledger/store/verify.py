@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date
 from functools import cache, lru_cache
@@ -75,11 +76,15 @@ class _Watch:
 
     def differences(self) -> Iterator[Difference]:
         yield from self._schema()
-        history = _History()
-        for folded in folded_runs(self._connection, witness=history.read):
+        histories: dict[str, _History] = {}
+
+        def witness(rows: Sequence[StoredRow]) -> None:
+            histories.setdefault(rows[0][_RUN_ID], _History()).read(rows)
+
+        for folded in folded_runs(lambda: nullcontext(self._connection), witness=witness):
             self.runs += 1
-            self.events += history.events
-            yield from history.close()
+            self.events += folded.events
+            yield from histories.pop(folded.run_id).found
             stored = self._stored(folded.run_id)
             yield from _compared("head", folded.run_id, stored.get(training_heads), folded.head)
             yield from self._row(folded, stored)
@@ -201,38 +206,27 @@ class _History:
     """A run's digests, chain, versions and positions, one event after the other."""
 
     def __init__(self) -> None:
-        self._begin()
-
-    def _begin(self) -> None:
-        self.events, self._position, self._chain = 0, 0, ""
-        self._found: list[Difference] = []
-
-    def close(self) -> list[Difference]:
-        """Return what was found, and begin the next run."""
-        found = self._found
-        self._begin()
-        return found
+        self._number, self._position, self._chain = 0, 0, ""
+        self.found: list[Difference] = []
 
     def read(self, rows: Sequence[StoredRow]) -> None:
         """Take the next events of the run. Most are in order, and that has to be seen fast."""
-        number, position, chain = self.events, self._position, self._chain
+        number, before, chain, moment = self._number, self._position, self._chain, ""
         for row in rows:
             number += 1
-            stored = row[_DIGEST]
-            digest = digested(
-                row[_EVENT_ID], row[_AT], row[_PAYLOAD], row[_RUN_ID], row[_SCHEMA], row[_SOURCE], row[_TYPE]
-            )
+            position, event_id, run_id, version, type, schema, at, recorded_at, source, payload, stored, linked = row
+            digest = digested(event_id, at, payload, run_id, schema, source, type)
             chain = chained(chain, stored)
             if (
                 stored != digest
-                or row[_CHAIN] != chain
-                or row[_VERSION] != number
-                or row[_POSITION] <= position
-                or not _is_written(row[_RECORDED_AT])
+                or linked != chain
+                or version != number
+                or position <= before
+                or (recorded_at != moment and not _is_written(recorded_at))
             ):
-                self._found += _faults(row, number, position, digest, chain)
-            chain, position = row[_CHAIN], row[_POSITION]
-        self.events, self._position, self._chain = number, position, chain
+                self.found += _faults(row, number, before, digest, chain)
+            chain, before, moment = linked, position, recorded_at
+        self._number, self._position, self._chain = number, before, chain
 
 
 def _faults(row: StoredRow, number: int, position: int, digest: str, chain: str) -> Iterator[Difference]:

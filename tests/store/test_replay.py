@@ -352,11 +352,13 @@ def test_a_better_extraction_reaches_old_runs_by_replay(path: Path, monkeypatch:
         assert not [problem for problem in examine(str(path)).problems if "ledger replay" in problem]
 
 
-@given(st.integers(1, 4), histories(RUN_IDS[:2]))
-def test_a_run_with_very_many_events_folds_in_parts(kept: int, events: list[Event]) -> None:
-    """Where only a few events of a run are held at a time, rows, heads and verification come out the same."""
+@given(st.integers(1, 4), st.integers(1, 6), st.integers(1, 4), histories(RUN_IDS))
+def test_however_few_events_are_held_at_a_time(kept: int, waiting: int, page: int, events: list[Event]) -> None:
+    """Of a run with very many, or of all that wait for theirs: rows, heads and verification come out the same."""
     with Ledger(":memory:") as book, pytest.MonkeyPatch.context() as patch:
         patch.setattr(folding, "KEPT_MAX", kept)
+        patch.setattr(folding, "WAITING_MAX", waiting)
+        patch.setattr(folding, "PAGE", page)
         book.append(events)
         before = shown(book)
         book.replay()

@@ -79,6 +79,7 @@ CREATE TABLE training_heads (
     newest_occurred_at TEXT NOT NULL,
     newest_event_id TEXT NOT NULL,
     first_recorded_at TEXT NOT NULL,
+    placed INTEGER NOT NULL,  -- Checksum of its events' position and recorded_at.
     unreadable INTEGER NOT NULL,
     beside TEXT NOT NULL,
     PRIMARY KEY (run_id)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from pydantic import JsonValue
 
@@ -15,11 +16,12 @@ from ledger.events import EVENT_TYPES, Event, Fact, Recorded
 from ledger.projections.fits import fitting, projected_json, without_non_finite
 from ledger.projections.life import Life, read_config
 from ledger.projections.lifecycle import ENDED, LEADS_TO, SIGNS_OF_LIFE, revives
-from ledger.projections.run import COLUMNS, HYPERPARAMETERS, Run
+from ledger.projections.run import COLUMNS, HYPERPARAMETERS, Run, Status
 
-__all__ = ["evolve", "fold", "fold_facts"]
+__all__ = ["act_on", "evolve", "fold", "fold_facts"]
 
 Payload = dict[str, JsonValue]
+Key = tuple[str, str]  # (occurred_at, event_id): canonical order
 
 
 def fold(events: Iterable[Event | Recorded]) -> Run | None:
@@ -44,7 +46,7 @@ def fold_facts(facts: Iterable[Fact]) -> Life | None:
     return None if life is None else life.sealed()
 
 
-def canonical(fact: Fact) -> tuple[str, str]:
+def canonical(fact: Fact) -> Key:
     return fact.occurred_at, fact.event_id
 
 
@@ -53,21 +55,25 @@ def evolve(life: Life | None, fact: Fact) -> Life:
 
     Call `sealed` on what comes out before its row is read.
     """
-    payload = fact.understood
-    if payload is None:
+    if fact.understood is None:
         raise ValueError("an event that is not understood is left out of the fold")
+    return act_on(life, fact.run_id, fact.type, canonical(fact), fact.understood)
+
+
+def act_on(life: Life | None, run_id: str, type: str, key: Key, payload: Payload) -> Life:
+    """The same, of an event that is given by its canonical key and what it says."""
     if life is None:
-        life = Life.born(fact.run_id, fact.occurred_at)
-    if fact.type in SIGNS_OF_LIFE:  # most events by far
-        _sign_of_life(life, fact, payload)
+        life = Life.born(run_id, key[0])
+    if type in SIGNS_OF_LIFE:  # most events by far
+        _sign_of_life(life, type, key, payload)
         return life
-    for name in _PLAIN_WRITES[fact.type]:
+    for name in _PLAIN_WRITES[type]:
         if name in payload:
             life.write(name, payload[name])
-    act = _ACTS.get(fact.type)
+    act = _ACTS.get(type)
     if act is not None:
-        act(life, fact, payload)
-    life.settled = canonical(fact)
+        act(life, key, payload)
+    life.settled = key
     return life
 
 
@@ -91,10 +97,10 @@ def evolve_late(life: Life, fact: Fact) -> None:
         life.row["created_at"] = min(str(life.row["created_at"]), fact.occurred_at)
 
 
-def _launched(life: Life, fact: Fact, payload: Payload) -> None:
+def _launched(life: Life, key: Key, payload: Payload) -> None:
     birth, life.launched = not life.launched, True
     if birth and "created_at" not in life.amended:
-        life.row["created_at"] = fact.occurred_at
+        life.row["created_at"] = key[0]
     for name in _LAUNCH_WRITES:
         if name in payload and name not in life.amended and (birth or life.row[name] is None):
             life.write(name, payload[name])
@@ -123,9 +129,9 @@ def _stated(hyperparameters: JsonValue) -> dict[str, str | int | float | None]:
     return {name: value for name, value in made.items() if value is not None}
 
 
-def _started(life: Life, fact: Fact, payload: Payload) -> None:
+def _started(life: Life, key: Key, payload: Payload) -> None:
     said = fitting(COLUMNS["started_at"], payload.get("started_at"))
-    at = said if isinstance(said, str) else fact.occurred_at
+    at = said if isinstance(said, str) else key[0]
     known = life.row["started_at"]
     life.row["started_at"] = min(at, known) if isinstance(known, str) else at
     life.set_running()
@@ -133,19 +139,19 @@ def _started(life: Life, fact: Fact, payload: Payload) -> None:
     life.derive_times()
 
 
-def _sign_of_life(life: Life, fact: Fact, payload: Payload) -> None:
+def _sign_of_life(life: Life, type: str, key: Key, payload: Payload) -> None:
     row = life.row
-    row["last_seen_at"] = fact.occurred_at
-    life.signed = key = canonical(fact)
+    row["last_seen_at"] = key[0]
+    life.signed = key
     if row["status"] != "running" and revives(row["status"], presumed=life.presumed):
         life.set_running()
         life.segment_end = None  # the presumed crash had closed it, and was wrong
         life.derive_times()
-    if fact.type == "heartbeat":
+    if type == "heartbeat":
         _heartbeat(life, key, payload)
 
 
-def _heartbeat(life: Life, key: tuple[str, str], payload: Payload) -> None:
+def _heartbeat(life: Life, key: Key, payload: Payload) -> None:
     """Show the duration and metrics so far of a run that runs, unless a later heartbeat's show already."""
     if life.row["status"] != "running":
         return
@@ -160,17 +166,17 @@ def _heartbeat(life: Life, key: tuple[str, str], payload: Payload) -> None:
         life.metrics_from = key
 
 
-def _ended(life: Life, fact: Fact, payload: Payload) -> None:
+def _ended(status: Status, life: Life, key: Key, payload: Payload) -> None:
     presumed = payload.get("presumed") is True
     row = life.row
     if presumed and row["status"] in ENDED and not life.presumed:
         return
-    row["status"], life.presumed = LEADS_TO[fact.type], presumed
+    row["status"], life.presumed = status, presumed
     ended = fitting(COLUMNS["ended_at"], payload.get("ended_at"))
     said = fitting(_DURATION, payload.get("duration_seconds"))
     first, says_times = row["ended_at"] is None, ended is not None or said is not None
     if first or ended is not None:
-        row["ended_at"] = ended or fact.occurred_at
+        row["ended_at"] = ended or key[0]
     if says_times:  # a later end that says neither changes neither
         life.said_duration = max(0, said) if isinstance(said, int) else None
     if first or says_times:
@@ -188,14 +194,14 @@ def _write_metrics(life: Life, metrics: JsonValue) -> None:
         life.show_metrics(metrics)
 
 
-def _wandb_attached(life: Life, fact: Fact, payload: Payload) -> None:
+def _wandb_attached(life: Life, key: Key, payload: Payload) -> None:
     wandb_run_id = fitting(COLUMNS["wandb_run_id"], payload.get("wandb_run_id"))
     if isinstance(wandb_run_id, str):
         life.claim = wandb_run_id
-        life.claims.setdefault(wandb_run_id, canonical(fact))
+        life.claims.setdefault(wandb_run_id, key)
 
 
-def _annotated(life: Life, _: Fact, payload: Payload) -> None:
+def _annotated(life: Life, _: Key, payload: Payload) -> None:
     tags, metadata = payload.get("tags"), payload.get("metadata")
     if isinstance(tags, list):
         known = _loaded(life.row["tags_json"])
@@ -206,7 +212,7 @@ def _annotated(life: Life, _: Fact, payload: Payload) -> None:
         life.row["metadata_json"] = projected_json({**_metadata(life), **metadata})
 
 
-def _amended(life: Life, fact: Fact, payload: Payload) -> None:
+def _amended(life: Life, key: Key, payload: Payload) -> None:
     columns = payload.get("columns")
     for name, value in columns.items() if isinstance(columns, dict) else ():
         column = COLUMNS.get(name)
@@ -218,14 +224,14 @@ def _amended(life: Life, fact: Fact, payload: Payload) -> None:
         if isinstance(made, int) and made < 0 and name.endswith("_seconds"):
             continue
         life.amended.add(name)
-        _amend(life, fact, name, made)
+        _amend(life, key, name, made)
     life.derive_times()
 
 
-def _amend(life: Life, fact: Fact, name: str, value: str | float | None) -> None:
+def _amend(life: Life, key: Key, name: str, value: str | float | None) -> None:
     if name == "wandb_run_id":
         life.claim = str(value) if value else None
-        life.claims = {str(value): canonical(fact)} if value else {}
+        life.claims = {str(value): key} if value else {}
         return
     life.row[name] = value
     match name:
@@ -245,15 +251,15 @@ def _amend(life: Life, fact: Fact, name: str, value: str | float | None) -> None
             life.segment_start = life.segment_end = None
 
 
-def _voided(life: Life, _: Fact, payload: Payload) -> None:
+def _voided(life: Life, _: Key, payload: Payload) -> None:
     life.void_reason = str(payload.get("reason") or "")
 
 
-def _unvoided(life: Life, _: Fact, __: Payload) -> None:
+def _unvoided(life: Life, *_: object) -> None:
     life.void_reason = None
 
 
-def _imported(life: Life, _: Fact, payload: Payload) -> None:
+def _imported(life: Life, _: Key, payload: Payload) -> None:
     row = payload.get("row")
     rest: Payload = {}
     for name, value in row.items() if isinstance(row, dict) else ():
@@ -283,10 +289,10 @@ def _loaded(text: object) -> JsonValue:
     return value
 
 
-_ACTS: dict[str, Callable[[Life, Fact, Payload], None]] = {
+_ACTS: dict[str, Callable[[Life, Key, Payload], None]] = {
     "launched": _launched,
     "started": _started,
-    **dict.fromkeys(ENDED, _ended),
+    **{type: partial(_ended, LEADS_TO[type]) for type in sorted(ENDED)},
     "wandb_attached": _wandb_attached,
     "annotated": _annotated,
     "amended": _amended,

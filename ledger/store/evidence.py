@@ -9,7 +9,7 @@ from ledger.store.tables import PROJECTION, Projection
 
 __all__ = ["keep_evidence", "suspects"]
 
-_BOOKKEEPING = ("version", "chain", "newest_occurred_at", "newest_event_id", "first_recorded_at")
+_BOOKKEEPING = ("version", "chain", "newest_occurred_at", "newest_event_id", "first_recorded_at", "placed")
 
 
 def suspects(connection: Connection, tables: Projection) -> list[str]:

@@ -12,11 +12,14 @@ from contextlib import AbstractContextManager
 from operator import itemgetter
 from typing import NamedTuple
 
-from ledger.events.fact import Fact, loaded
+from pydantic import JsonValue
+
+from ledger.events.fact import loaded
 from ledger.events.upcast import understood
-from ledger.projections.fold import canonical, evolve
+from ledger.projections.fold import act_on
 from ledger.projections.life import Life, Row
 from ledger.store.bounds import EVERYTHING, Bounds
+from ledger.store.placing import placed
 from ledger.store.reading import EVENT_COLUMNS
 from ledger.store.statements import Connection, StoredRow
 
@@ -26,6 +29,8 @@ PAGE = 1_000
 WAITING_MAX = 30_000  # events that wait for their runs to be whole
 KEPT_MAX = 20_000  # events of one run that are held at a time
 
+# (occurred_at, event_id, type, what it says if that is understood): to fold a million, no objects are made.
+Step = tuple[str, str, str, dict[str, JsonValue] | None]
 # Looks at a run's stored events, in order of acceptance and in one or several parts.
 Witness = Callable[[Sequence[StoredRow]], None]
 
@@ -90,36 +95,32 @@ class _Waiting:
         self._rows: dict[str, list[StoredRow]] = {}  # the run that began first stands first
         self._counts: dict[str, int] = {}
         self._read_alone: set[str] = set()
-        self._total = 0
 
-    def take(self, connection: Connection, rows: Iterable[StoredRow]) -> list[FoldedRun]:
+    def take(self, connection: Connection, rows: Sequence[StoredRow]) -> list[FoldedRun]:
         """Take the next events, and return the runs that are whole with them."""
         whole: list[FoldedRun] = []
         for row in rows:
-            run_id = row[_RUN_ID]
-            there = self._rows.get(run_id)
+            there = self._rows.get(row[_RUN_ID])
             if there is None:
-                if run_id in self._read_alone:
-                    continue
-                there = self._begin(connection, run_id, whole)
-                if there is None:
-                    continue
+                there = self._begin(connection, row[_RUN_ID], whole)
             there.append(row)
-            self._total += 1
-            if len(there) == self._counts[run_id]:
+        for run_id in dict.fromkeys(row[_RUN_ID] for row in rows):
+            there = self._rows.get(run_id, [])
+            if len(there) == self._counts.get(run_id):
                 self._drop(run_id)
                 whole.append(_fold_rows(run_id, there, self._witness))
-        while self._total > WAITING_MAX:
+        while sum(map(len, self._rows.values())) > WAITING_MAX:
             whole.append(self._read_by_itself(connection, next(iter(self._rows))))
         return whole
 
-    def _begin(self, connection: Connection, run_id: str, whole: list[FoldedRun]) -> list[StoredRow] | None:
-        count = _count(connection, run_id, self._bounds)
+    def _begin(self, connection: Connection, run_id: str, whole: list[FoldedRun]) -> list[StoredRow]:
+        """Return where the run's events wait; those of a run that was read by itself are of no use any more."""
+        if run_id in self._read_alone:
+            return []
+        self._counts[run_id] = count = _count(connection, run_id, self._bounds)
         if count > KEPT_MAX:
-            self._counts[run_id] = count
             whole.append(self._read_by_itself(connection, run_id))
-            return None
-        self._counts[run_id] = count
+            return []
         made: list[StoredRow] = []
         self._rows[run_id] = made
         return made
@@ -130,7 +131,7 @@ class _Waiting:
         return fold_run(connection, run_id, count, self._bounds, self._witness)
 
     def _drop(self, run_id: str) -> int:
-        self._total -= len(self._rows.pop(run_id, ()))
+        self._rows.pop(run_id, None)
         return self._counts.pop(run_id)
 
 
@@ -140,9 +141,9 @@ def _fold_rows(run_id: str, rows: list[StoredRow], witness: Witness | None) -> F
     if witness is not None:
         witness(rows)
     head = _Head()
-    in_order = sorted(map(_fact, rows), key=canonical)
+    in_order = sorted(map(_step, rows), key=_CANONICAL)
     head.take(rows, in_order)
-    life = _folded(in_order)
+    life = _folded(run_id, in_order)
     return FoldedRun(run_id, life, head.values(run_id, life), len(rows), head.last_recorded_at)
 
 
@@ -151,17 +152,17 @@ def fold_run(
 ) -> FoldedRun:
     """Fold the *count* events of one run within the bounds; of very many only a part is held at a time."""
     head = _Head()
-    in_order: Iterable[Fact] = ()
+    in_order: Iterable[Step] = ()
     asked, values = _OF_RUN + bounds.condition(), bounds.values(the_run=run_id)
     cursor = connection.execute(f"{asked} ORDER BY version", values)
     while rows := cursor.fetchmany(KEPT_MAX):
         if witness is not None:
             witness(rows)
-        in_order = sorted(map(_fact, rows), key=canonical)
+        in_order = sorted(map(_step, rows), key=_CANONICAL)
         head.take(rows, in_order)
     if count > KEPT_MAX:
-        in_order = map(_fact, connection.execute(f"{asked} ORDER BY occurred_at, event_id", values))
-    life = _folded(in_order)
+        in_order = map(_step, connection.execute(f"{asked} ORDER BY occurred_at, event_id", values))
+    life = _folded(run_id, in_order)
     return FoldedRun(run_id, life, head.values(run_id, life), head.version, head.last_recorded_at)
 
 
@@ -178,23 +179,26 @@ def _count(connection: Connection, run_id: str, bounds: Bounds) -> int:
 
 
 _BY_VERSION = itemgetter(EVENT_COLUMNS.index("version"))
+_CANONICAL = itemgetter(0, 1)
+_SAID = 3
 
 
 class _Head:
-    """What the events of a run say of its head, taken part by part."""
+    """What the events of a run say of its head, taken part by part in order of acceptance."""
 
     def __init__(self) -> None:
         self.first_recorded_at = self.last_recorded_at = self.chain = ""
-        self.version = self.unreadable = 0
+        self.version = self.unreadable = self.placed = 0
         self.newest = ("", "")
 
-    def take(self, rows: Sequence[StoredRow], in_order: Sequence[Fact]) -> None:
+    def take(self, rows: Sequence[StoredRow], in_order: Sequence[Step]) -> None:
         self.first_recorded_at = self.first_recorded_at or rows[0][_RECORDED_AT]
         last = rows[-1]
         self.last_recorded_at, self.chain = last[_RECORDED_AT], last[_CHAIN]
         self.version += len(rows)
-        self.unreadable += sum(fact.understood is None for fact in in_order)
-        self.newest = max(self.newest, canonical(in_order[-1]))
+        self.placed = placed([(row[_POSITION], row[_RECORDED_AT]) for row in rows], self.placed)
+        self.unreadable += sum(step[_SAID] is None for step in in_order)
+        self.newest = max(self.newest, in_order[-1][:2])
 
     def values(self, run_id: str, life: Life | None) -> Row:
         return {
@@ -204,20 +208,21 @@ class _Head:
             "newest_occurred_at": self.newest[0],
             "newest_event_id": self.newest[1],
             "first_recorded_at": self.first_recorded_at,
+            "placed": self.placed,
             "unreadable": self.unreadable,
             "beside": life.beside() if life else "",
         }
 
 
-def _fact(row: StoredRow) -> Fact:
-    _, event_id, run_id, _, type, schema_version, occurred_at, _, source, payload, _, _ = row
-    said = understood(type, schema_version, loaded(payload))
-    return Fact(event_id, run_id, type, schema_version, occurred_at, source, payload, said)
+def _step(row: StoredRow) -> Step:
+    """What the fold needs of an event, and first of all by what it is put in order."""
+    _, event_id, _, _, type, schema_version, occurred_at, _, _, payload, _, _ = row
+    return occurred_at, event_id, type, understood(type, schema_version, loaded(payload))
 
 
-def _folded(in_order: Iterable[Fact]) -> Life | None:
+def _folded(run_id: str, in_order: Iterable[Step]) -> Life | None:
     life: Life | None = None
-    for fact in in_order:
-        if fact.understood is not None:
-            life = evolve(life, fact)
+    for occurred_at, event_id, type, said in in_order:
+        if said is not None:
+            life = act_on(life, run_id, type, (occurred_at, event_id), said)
     return None if life is None else life.sealed()

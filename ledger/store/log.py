@@ -69,6 +69,7 @@ def append(
     positions = _insert(connection, [row[1:] for row in new.values()])
     for position, (event_id, row) in zip(positions, new.items(), strict=True):
         answers[event_id] = (position, *row[1:])
+        projector.run(row[_RUN_ID]).place(position, recorded_at)
     if new:
         projector.save()
     return Accepted([answers[fact.event_id] for fact in facts], positions)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
@@ -20,6 +22,7 @@ from ledger.events.times import text_of
 from ledger.projections.stamp import fold_stamp
 from ledger.store import state, tables
 from ledger.store.guards import GUARDS
+from ledger.store.placing import placed
 
 __all__ = ["STEPS", "Step", "migrate", "pending", "schema_statements"]
 
@@ -47,6 +50,20 @@ def _many_ledgers(connection: sqlite3.Connection) -> None:
         for statement in creating(table):
             connection.execute(statement)
     connection.execute(_index(index_named(tables.training_events, "training_events_wandb_run_id")))
+    _place_heads(connection)
+
+
+def _place_heads(connection: sqlite3.Connection) -> None:
+    """Heads also say where and when their events were accepted."""
+    connection.execute("ALTER TABLE training_heads RENAME TO former_heads")
+    connection.execute(creating(tables.training_heads)[0])
+    shared = "run_id, version, chain, newest_occurred_at, newest_event_id, first_recorded_at, unreadable, beside"
+    connection.execute(f"INSERT INTO training_heads ({shared}, placed) SELECT {shared}, 0 FROM former_heads")
+    connection.execute("DROP TABLE former_heads")
+    every = connection.execute("SELECT run_id, position, recorded_at FROM training_events ORDER BY run_id, version")
+    for run_id, rows in groupby(every, key=itemgetter(0)):
+        checksum = placed((position, recorded_at) for _, position, recorded_at in rows)
+        connection.execute("UPDATE training_heads SET placed = ? WHERE run_id = ?", (checksum, run_id))
 
 
 STEPS: tuple[Step, ...] = (

@@ -16,6 +16,7 @@ from ledger.events.fact import Fact
 from ledger.projections.claims import Claim, settle
 from ledger.projections.fold import canonical, evolve, evolve_late, fold_facts, slips_in
 from ledger.projections.life import FOLDED, Life, Row
+from ledger.store.placing import placed
 from ledger.store.reading import facts_of_run
 from ledger.store.statements import Connection, Statement, compiled, inserting, updating
 from ledger.store.tables import PROJECTION, Projection
@@ -33,6 +34,7 @@ class Tracked:
     newest: tuple[str, str] = ("", "")
     first_recorded_at: str = ""
     has_head: bool = False
+    placed: int = 0
     unreadable: int = 0
     life: Life | None = None
     stored: Row | None = None
@@ -46,6 +48,10 @@ class Tracked:
         self.version, self.chain, self.recorded_at = version, chain, recorded_at
         self.first_recorded_at = self.first_recorded_at or recorded_at
         self.new.append(fact)
+
+    def place(self, position: int, recorded_at: str) -> None:
+        """Say where and when the event that was accepted last was accepted."""
+        self.placed = placed([(position, recorded_at)], self.placed)
 
 
 class Projector:
@@ -96,6 +102,7 @@ class Projector:
             "newest_occurred_at": tracked.newest[0],
             "newest_event_id": tracked.newest[1],
             "first_recorded_at": tracked.first_recorded_at,
+            "placed": tracked.placed,
             "unreadable": tracked.unreadable,
             "beside": tracked.life.beside() if tracked.life else "",
         }
@@ -162,7 +169,7 @@ def claims_to(connection: Connection, wandb_run_id: str, tables: Projection = PR
     return [Claim(*row) for row in _claimants(tables.claims).run(connection, {"the_id": wandb_run_id})]
 
 
-_HEAD = ("version", "chain", "newest_occurred_at", "newest_event_id", "unreadable", "beside")
+_HEAD = ("version", "chain", "newest_occurred_at", "newest_event_id", "placed", "unreadable", "beside")
 _THE_RUN = sa.bindparam("the_run", type_=sa.Text())
 _THE_ID = sa.bindparam("the_id", type_=sa.Text())
 
@@ -199,6 +206,7 @@ _HEAD_LOADED = (
     "newest_occurred_at",
     "newest_event_id",
     "first_recorded_at",
+    "placed",
     "unreadable",
     "beside",
 )
@@ -229,11 +237,11 @@ def _load(connection: Connection, tables: Projection, run_id: str) -> Tracked:
     found = _loading(tables).run(connection, key).fetchone()
     if found is None:
         return Tracked(run_id)
-    version, chain, newest_at, newest_id, first_recorded_at, unreadable, beside = found[:7]
-    tracked = Tracked(run_id, version, chain, (newest_at, newest_id), first_recorded_at, True, unreadable)
-    if found[7] is not None:
-        tracked.claim = Claim(*found[7:12])
-    stored = dict(zip(_ROW_LOADED, found[12:], strict=True))
+    version, chain, newest_at, newest_id, first_recorded_at, placed_at, unreadable, beside = found[:8]
+    tracked = Tracked(run_id, version, chain, (newest_at, newest_id), first_recorded_at, True, placed_at, unreadable)
+    if found[8] is not None:
+        tracked.claim = Claim(*found[8:13])
+    stored = dict(zip(_ROW_LOADED, found[13:], strict=True))
     if stored["run_id"] is None:
         voided = _loading_voided(tables.voided).run(connection, key).fetchone()
         if voided is None:

@@ -21,7 +21,7 @@ from ledger.store.bounds import Bounds, newest_position
 from ledger.store.evidence import keep_evidence, suspects
 from ledger.store.folding import FoldedRun, folded_runs
 from ledger.store.projector import Projector
-from ledger.store.reading import EVENT_COLUMNS, fact_of
+from ledger.store.reading import EVENT_COLUMNS, FACT_COLUMNS, fact_of
 from ledger.store.sqlite import MEMORY, Database
 from ledger.store.statements import Connection, compiled, updating
 from ledger.store.swap import Beside, Copied, Unexchangeable, exchange, exchangeable
@@ -32,7 +32,8 @@ __all__ = ["rebuild", "replay"]
 
 _RUNS_AT_ONCE = 250  # folded and written in one transaction: for so long others wait
 _PARTS_A_CHECKPOINT = 4  # the WAL is kept short, and each checkpoint too
-_EVENTS_AT_ONCE = 500  # caught up with in one transaction
+_EVENTS_AT_ONCE = 500  # caught up with in the first turn, twice as many in the next
+_TURNS_MAX = 6
 _LAST_EVENTS_MAX = 50  # folded in the transaction that exchanges the tables
 
 
@@ -79,14 +80,18 @@ def _build(database: Database, tables: Projection, watcher: Watcher | None) -> i
 
 
 def _exchange_when_caught_up(database: Database, tables: Projection, reached: int) -> None:
-    """Follow the appends until few are left, then fold those and exchange the tables in one transaction."""
+    """Follow the appends until few are left, then fold those and exchange the tables in one transaction.
+
+    Each turn takes more than the one before, so that whoever appends fast is caught up with all the same;
+    where few are never left, the turn after the last takes what there is.
+    """
     with database.read() as connection:
         suspected = suspects(connection, tables)
-    while True:
+    for turn in count():
         with database.write() as connection:
             behind = _behind(connection, reached)
-            reached = _catch_up(connection, tables, reached)
-            if behind <= _LAST_EVENTS_MAX:
+            reached = _catch_up(connection, tables, reached, _EVENTS_AT_ONCE << turn)
+            if behind <= _LAST_EVENTS_MAX or (turn >= _TURNS_MAX and not _behind(connection, reached)):
                 keep_evidence(connection, tables, suspected)
                 state.remember(connection, state.FOLDED_BY, fold_stamp())
                 exchange(connection, tables)
@@ -96,27 +101,26 @@ def _exchange_when_caught_up(database: Database, tables: Projection, reached: in
 
 def _behind(connection: Connection, reached: int) -> int:
     asked = "SELECT count(*) FROM (SELECT 1 FROM training_events WHERE position > ? LIMIT ?)"
-    (count,) = connection.execute(asked, (reached, _LAST_EVENTS_MAX + 1)).fetchone()
-    return int(count)
+    (found,) = connection.execute(asked, (reached, _LAST_EVENTS_MAX + 1)).fetchone()
+    return int(found)
 
 
 _LISTED = ", ".join(EVENT_COLUMNS)
-_AFTER = f"SELECT {_LISTED} FROM training_events WHERE position > ? ORDER BY position LIMIT {_EVENTS_AT_ONCE}"
+_AFTER = f"SELECT {_LISTED} FROM training_events WHERE position > ? ORDER BY position LIMIT ?"
 
 
-def _catch_up(connection: Connection, tables: Projection, reached: int) -> int:
+def _catch_up(connection: Connection, tables: Projection, reached: int, at_most: int) -> int:
     """Fold the next events behind *reached* onto *tables*, as the projector does with every append."""
     projector = Projector(connection, tables)
-    for row in connection.execute(_AFTER, (reached,)).fetchall():
+    for row in connection.execute(_AFTER, (reached, at_most)).fetchall():
         event = dict(zip(EVENT_COLUMNS, row, strict=True))
-        fact = fact_of(*(event[name] for name in _OF_A_FACT))
-        projector.run(fact.run_id).accept(fact, event["version"], event["chain"], event["recorded_at"])
+        fact, recorded_at = fact_of(*(event[name] for name in FACT_COLUMNS)), event["recorded_at"]
         reached = event["position"]
+        tracked = projector.run(fact.run_id)
+        tracked.accept(fact, event["version"], event["chain"], recorded_at)
+        tracked.place(reached, recorded_at)
     projector.save()
     return reached
-
-
-_OF_A_FACT = ("event_id", "run_id", "type", "schema_version", "occurred_at", "source", "payload")
 
 
 def rebuild(connection: Connection, watcher: Watcher | None = None) -> int:

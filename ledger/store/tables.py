@@ -86,6 +86,7 @@ training_heads = sa.Table(
     sa.Column("newest_occurred_at", sa.Text, nullable=False),
     sa.Column("newest_event_id", sa.Text, nullable=False),
     sa.Column("first_recorded_at", sa.Text, nullable=False),
+    sa.Column("placed", _integer, nullable=False, comment="Checksum of its events' position and recorded_at."),
     sa.Column("unreadable", _integer, nullable=False),
     sa.Column("beside", sa.Text, nullable=False),
     sqlite_with_rowid=False,

@@ -131,7 +131,8 @@ def test_the_first_ledgers_become_what_is_declared(path: Path) -> None:
         db.execute("INSERT INTO ledger_migrations VALUES ('m001_the_ledger', '2026-11-23T00:00:00.000000Z')")
         db.execute("ATTACH DATABASE ? AS new", (str(path.with_name("new.db")),))
         for table in ("training_events", "training_heads", "training_runs"):
-            db.execute(f"INSERT INTO main.{table} SELECT * FROM new.{table}")
+            names = ", ".join(name for _, name, *_ in db.execute(f"PRAGMA main.table_info({table})"))
+            db.execute(f"INSERT INTO main.{table} ({names}) SELECT {names} FROM new.{table}")
         db.commit()
 
     with Ledger(path) as book:

@@ -110,6 +110,8 @@ TAMPERINGS = {
     "the first position": (f"UPDATE {EVENTS} SET position = -1 WHERE position = 1", "position"),
     "positions within a run": (f"UPDATE {EVENTS} SET position = -position", "position"),
     "recorded_at that is no moment": (f"UPDATE {EVENTS} SET recorded_at = 'soon' WHERE position = 3", "recorded_at"),
+    "recorded_at in the middle of a run": (f"UPDATE {EVENTS} SET recorded_at = '2020-01-01T00:00:00.000000Z' WHERE position = 3", "head"),
+    "the positions of two runs' events": (f"UPDATE {EVENTS} SET position = CASE position WHEN 10 THEN -1 ELSE 10 END WHERE position IN (10, 11)\nUPDATE {EVENTS} SET position = 11 WHERE position = -1", "head"),
     "the first event": (f"DELETE FROM {EVENTS} WHERE position = 1", "position"),
     "an event in the middle": (f"DELETE FROM {EVENTS} WHERE position = 3", "chain"),
     "the newest event of a run": (f"DELETE FROM {EVENTS} WHERE position = 10", "head"),
@@ -143,7 +145,7 @@ TAMPERINGS = {
     "what lies beside a row": ("UPDATE training_heads SET beside = '' WHERE run_id = 'a'", "head"),
     "a count of what is not understood": ("UPDATE training_heads SET unreadable = 0 WHERE run_id = 'd'", "head"),
     "a head's being there": ("DELETE FROM training_heads WHERE run_id = 'd'", "missing head"),
-    "a head of nobody": ("INSERT INTO training_heads SELECT 'x', version, chain, newest_occurred_at, newest_event_id, first_recorded_at, unreadable, beside FROM training_heads WHERE run_id = 'a'", "deleted run"),
+    "a head of nobody": ("INSERT INTO training_heads SELECT 'x', version, chain, newest_occurred_at, newest_event_id, first_recorded_at, placed, unreadable, beside FROM training_heads WHERE run_id = 'a'", "deleted run"),
     "a trigger of one's own": (f"CREATE TRIGGER mine BEFORE INSERT ON {EVENTS} BEGIN SELECT RAISE(IGNORE); END", "trigger"),
     "a guard that lets through": (f"CREATE TRIGGER training_events_no_update BEFORE UPDATE ON {EVENTS} BEGIN SELECT 1; END", "trigger"),
     "an index": ("DROP INDEX training_runs_wandb_run_id", "index"),
@@ -156,7 +158,8 @@ def test_a_tampering_is_found(whole: Path, path: Path, sql: str, kind: str) -> N
     shutil.copyfile(whole, path)
     with behind_its_back(path) as db:
         columns = [name for _, name, *_ in db.execute(f"PRAGMA table_info({RUNS})")]
-        db.execute(sql.format(columns=", ".join(columns)) if "{columns}" in sql else sql)
+        for statement in (sql.format(columns=", ".join(columns)) if "{columns}" in sql else sql).split("\n"):
+            db.execute(statement)
 
     assert kind in kinds_found(path)
 

@@ -7,6 +7,7 @@ that would wait too long, or that has very many events, is read by itself.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from operator import itemgetter
@@ -58,6 +59,8 @@ class FoldedRun(NamedTuple):
 
 
 _LISTED = ", ".join(EVENT_COLUMNS)
+# Who only folds reads neither the source nor the digest, which make up a good part of most rows.
+_LISTED_TO_FOLD = ", ".join("''" if name in ("source", "digest") else name for name in EVENT_COLUMNS)
 _OF_RUN = f"SELECT {_LISTED} FROM training_events WHERE run_id = :the_run AND "
 
 _POSITION, _RUN_ID, _RECORDED_AT, _CHAIN = (
@@ -74,7 +77,8 @@ def folded_runs(
     meanwhile, that has to be one transaction, so that all of it is of one moment.
     """
     waiting = _Waiting(bounds, witness)
-    page = f"SELECT {_LISTED} FROM training_events WHERE position > :after AND {bounds.condition()}"
+    listed = _LISTED_TO_FOLD if witness is None else _LISTED
+    page = f"SELECT {listed} FROM training_events WHERE position > :after AND {bounds.condition()}"
     after, more = -(2**63), True
     while more:
         with read() as connection:
@@ -98,32 +102,31 @@ class _Waiting:
 
     def take(self, connection: Connection, rows: Sequence[StoredRow]) -> list[FoldedRun]:
         """Take the next events, and return the runs that are whole with them."""
-        whole: list[FoldedRun] = []
+        touched = dict.fromkeys(row[_RUN_ID] for row in rows)
+        whole = self._begin(connection, [run_id for run_id in touched if run_id not in self._rows])
         for row in rows:
             there = self._rows.get(row[_RUN_ID])
-            if there is None:
-                there = self._begin(connection, row[_RUN_ID], whole)
-            there.append(row)
-        for run_id in dict.fromkeys(row[_RUN_ID] for row in rows):
-            there = self._rows.get(run_id, [])
-            if len(there) == self._counts.get(run_id):
+            if there is not None:
+                there.append(row)
+        for run_id in touched:
+            if len(self._rows.get(run_id, ())) == self._counts.get(run_id):
+                there = self._rows[run_id]
                 self._drop(run_id)
                 whole.append(_fold_rows(run_id, there, self._witness))
         while sum(map(len, self._rows.values())) > WAITING_MAX:
             whole.append(self._read_by_itself(connection, next(iter(self._rows))))
         return whole
 
-    def _begin(self, connection: Connection, run_id: str, whole: list[FoldedRun]) -> list[StoredRow]:
-        """Return where the run's events wait; those of a run that was read by itself are of no use any more."""
-        if run_id in self._read_alone:
-            return []
-        self._counts[run_id] = count = _count(connection, run_id, self._bounds)
-        if count > KEPT_MAX:
-            whole.append(self._read_by_itself(connection, run_id))
-            return []
-        made: list[StoredRow] = []
-        self._rows[run_id] = made
-        return made
+    def _begin(self, connection: Connection, run_ids: Iterable[str]) -> list[FoldedRun]:
+        """Let the events of these runs wait from now on; return those runs that are better read by themselves."""
+        alone: list[FoldedRun] = []
+        for run_id, count in _counts(connection, [r for r in run_ids if r not in self._read_alone], self._bounds):
+            self._counts[run_id] = count
+            if count > KEPT_MAX:
+                alone.append(self._read_by_itself(connection, run_id))
+            else:
+                self._rows[run_id] = []
+        return alone
 
     def _read_by_itself(self, connection: Connection, run_id: str) -> FoldedRun:
         self._read_alone.add(run_id)
@@ -168,14 +171,21 @@ def fold_run(
 
 def fold_of(connection: Connection, run_id: str, bounds: Bounds) -> FoldedRun | None:
     """Fold one run, None where it has no event within the bounds."""
-    count = _count(connection, run_id, bounds)
-    return fold_run(connection, run_id, count, bounds) if count else None
+    for _, count in _counts(connection, [run_id], bounds):
+        return fold_run(connection, run_id, count, bounds)
+    return None
 
 
-def _count(connection: Connection, run_id: str, bounds: Bounds) -> int:
-    counted = f"SELECT count(*) FROM training_events WHERE run_id = :the_run AND {bounds.condition()}"
-    (count,) = connection.execute(counted, bounds.values(the_run=run_id)).fetchone()
-    return int(count)
+def _counts(connection: Connection, run_ids: Sequence[str], bounds: Bounds) -> list[tuple[str, int]]:
+    """How many events within the bounds each of these runs has, in the order in which they are named."""
+    if not run_ids:
+        return []
+    asked = (
+        "SELECT named.value, count(*) FROM json_each(:named) AS named"
+        f" JOIN training_events ON run_id = named.value AND {bounds.condition()}"
+        " GROUP BY named.key ORDER BY named.key"
+    )
+    return connection.execute(asked, bounds.values(named=json.dumps(run_ids))).fetchall()
 
 
 _BY_VERSION = itemgetter(EVENT_COLUMNS.index("version"))

@@ -22,7 +22,7 @@ from ledger.sinks import Onward, Straight
 from ledger.syncing import sync_files
 
 if TYPE_CHECKING:
-    from ledger.spool.places import SpoolWriter
+    from ledger.spool.places import Spooled, SpoolWriter
 
 __all__ = ["Fallback"]
 
@@ -94,13 +94,13 @@ class Fallback:
         if self._outage.may_be_over():
             try:
                 self._prepare(creating=creating)
+                self._take_over()
                 answer = onto_ledger()
             except _AWAY as exc:
                 self._begin_outage(exc)
             else:
                 self._outage.end()
                 self._was_there = True
-                self._take_over()
                 return answer
         return onto_spool()
 
@@ -135,16 +135,30 @@ class Fallback:
         )
 
     def _take_over(self) -> None:
-        """Once, bring in what others of this host have left in the spool and cannot bring in any more."""
+        """Once, bring in what others of this host have left in the spool and cannot bring in any more.
+
+        That comes before the call: its checks see it, and what the call says happens after all of it.
+        """
         if self._took_over:
             return
+        database, place = self._straight.database, self._spool.place
+        try:
+            files = self._spool.left_on_this_host()
+        except (LedgerError, OSError) as exc:
+            files = self._left_there(exc)
+        if files:
+            with database.write():  # a wait in vain is an outage, and the call need not wait again
+                pass
         self._took_over = True
         try:
-            if files := self._spool.left_on_this_host():
-                count = sync_files(self._straight.database, files, self._spool.place)
-                _log.info("%d event(s) brought in that others left in %s", count, self._spool.place)
-        except (LedgerError, OSError) as exc:  # what the call said is recorded, and that is what it was for
-            _log.warning("%s. What others left in %s stays there.", _first_sentence(exc), self._spool.place)
+            if files:
+                _log.info("%d event(s) brought in that others left in %s", sync_files(database, files, place), place)
+        except (LedgerError, OSError) as exc:  # the call itself may do better, and is what this process is there for
+            self._left_there(exc)
+
+    def _left_there(self, exc: Exception) -> Sequence[Spooled]:
+        _log.warning("%s. What others left in %s stays there.", _first_sentence(exc), self._spool.place)
+        return ()
 
 
 def _first_sentence(exc: Exception) -> str:

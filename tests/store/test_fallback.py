@@ -36,7 +36,7 @@ from ledger.errors import (
 from ledger.events import Fact, Started
 from ledger.spool.reading import SpoolFolder
 from ledger.store import documented
-from tests.builders import heartbeat, launched, moment, shown, started, told, trials
+from tests.builders import completed, heartbeat, launched, moment, shown, started, told, trials
 from tests.core.test_origin import Stepped
 from tests.store.crowd import ROOT
 from tests.store.test_many_processes import acknowledged, first_word
@@ -402,7 +402,7 @@ def test_the_first_write_of_a_process_takes_over_what_others_left(path: Path, sp
 def test_a_take_over_that_fails_disturbs_nobody(
     path: Path, spool: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The call has recorded what it had to record."""
+    """The call records what it has to record."""
     put(spool, name_of(sealed=True), launched(0, run="left"))
 
     def fail(*_: object) -> int:
@@ -641,3 +641,27 @@ def test_damage_is_what_the_spool_is_for(book: Ledger, path: Path, monkeypatch: 
     monkeypatch.delenv("TRAINING_DB_SPOOL")
     with damaged(path), Ledger(path) as bare, pytest.raises(LedgerDamaged):
         bare.update_run_status("known", "running")
+
+
+def test_ones_own_word_counts_over_what_is_taken_over(path: Path, spool: Path) -> None:
+    """What another process of this host left, by a clock that was ahead, does not hide the status that a call says."""
+    with Ledger(path) as book:
+        book.insert_run("r", None, {})
+    put(spool, name_of(), completed(10 * 365 * 86400, run="r"))
+    with Ledger(path) as book:
+        book.update_run_status("r", "running")
+        row = book.get_run("r")
+
+        assert (row or {})["status"] == "running"
+        assert [event.type for event in book.events()] == ["launched", "completed", "started"]
+
+
+def test_a_launch_that_another_process_left_is_known_to_the_first_call(path: Path, spool: Path) -> None:
+    """A launcher that found no ledger is gone; the training that it started finds one, and its run."""
+    with Ledger(path) as book:
+        book.init_db()
+    put(spool, name_of(sealed=True), launched(0, run="r"))
+    with Ledger(path) as book:
+        book.update_run_status("r", "running")
+
+        assert [event.type for event in book.events("r")] == ["launched", "started"]

@@ -11,7 +11,7 @@ from ledger.events import Annotated, Event, Heartbeat, Started, UnknownEvent
 
 __all__ = ["Call", "any_call"]
 
-RUNS = ("r1", "r2", "r3", "r4")
+RUNS = ("r1", "r2", "r3")
 WANDB_IDS = ("w1", "w2", "w3")
 
 
@@ -99,7 +99,7 @@ def _append(chance: random.Random, run_id: str, token: str) -> Call:
 
 _KINDS: dict[str, tuple[int, Callable[[random.Random, str, str], Call]]] = {
     "launch": (26, _launch),
-    "status": (26, _status),
+    "status": (30, _status),
     "crash": (8, _crash),
     "blog": (5, _blog),
     "note": (8, _note),

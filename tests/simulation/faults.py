@@ -34,7 +34,7 @@ _DESCRIPTORS = 1_000_000  # ours begin here, so that one that was closed is neve
 _WRITES = ("INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "BEGIN", "COMMIT", "ROLLBACK", "PRAGMA wal_checkpoint")
 _CALLS = ("open", "write", "fsync", "ftruncate", "fstat", "close", "rename", "unlink", "mkdir", "getpid", "kill")
 
-Kind = Literal["kill", "full", "lost answer"]
+Kind = Literal["kill", "full", "lost answer", "meanwhile"]
 
 
 class Killed(BaseException):
@@ -45,13 +45,22 @@ class Killed(BaseException):
 class Fault:
     """What happens to a process, after how many more writes, and whether it stays so for the rest of the call.
 
-    A lost answer is a commit that was carried out, and of which the process is told that it was not.
+    A lost answer is a commit that was carried out, and of which the process is told that it was not. Meanwhile is
+    no fault: another process does something then.
     """
 
     kind: Kind
     writes_before: int
     lasts: bool = False
     short: bool = False
+
+    def concerns(self, what: str) -> bool:
+        """Whether it may befall this write. Nobody else gets a turn while a transaction is open."""
+        if self.kind == "lost answer":
+            return what == "COMMIT"
+        if self.kind == "meanwhile":
+            return what == "COMMIT" or what.split()[0].islower()
+        return not self.short or what.startswith("write")
 
     def __str__(self) -> str:
         return f"{self.kind} after {self.writes_before} writes"
@@ -97,6 +106,7 @@ class Kernel:
         self.disks: dict[Path, Disk] = {}
         self.process: Process | None = None
         self.alive: list[Process] = []
+        self.meanwhile: Callable[[], None] = lambda: None
         self.cut_off: set[tuple[str, str]] = set()  # a host, and the database that it cannot reach
         self.connections: set[Wired] = set()
         self._chance = chance
@@ -137,6 +147,7 @@ class Kernel:
     @contextmanager
     def running(self, process: Process, fault: Fault | None = None) -> Iterator[None]:
         """Let what is called in the block be done by *process*."""
+        before = self.process, self._fault
         self.process, self._fault = process, fault
         with origin.replaced(process):
             origin._state.newest, origin._state.last_id = process.newest, process.last_id
@@ -144,7 +155,7 @@ class Kernel:
                 yield
             finally:
                 process.newest, process.last_id = origin._state.newest, origin._state.last_id
-                self.process = self._fault = None
+                self.process, self._fault = before
 
     def bury(self, process: Process) -> None:
         """Take back what the system gave a process that is no more, and leave the files as they are."""
@@ -180,7 +191,7 @@ class Kernel:
             raise Killed
         self._tell(f"    {self.process.name} {what}")
         fault = self._fault
-        if fault is None or (fault.kind == "lost answer" and what != "COMMIT"):
+        if fault is None or not fault.concerns(what):
             return "go"
         if fault.writes_before > 0:
             fault.writes_before -= 1
@@ -188,9 +199,17 @@ class Kernel:
         if fault.kind == "kill":
             self.process.dead = True
             return self._said(self._chance.choice(("before", "within", "after")))
-        if not fault.lasts and not fault.short:
+        if fault.kind == "meanwhile" or (not fault.lasts and not fault.short):
             self._fault = None
+        if fault.kind == "meanwhile" and what != "COMMIT":
+            self._let_others()
+            return "go"
         return self._said(fault.kind)
+
+    def _let_others(self) -> None:
+        self._tell("    -- meanwhile")
+        self.meanwhile()
+        self._tell("    -- and on")
 
     def _said(self, verdict: str) -> str:
         self._tell(f"    -- {verdict}")
@@ -242,6 +261,8 @@ class Kernel:
         cursor = run()
         if verdict == "after":
             raise Killed
+        if verdict == "meanwhile":
+            self._let_others()
         if verdict == "lost answer":
             raise sqlite3.OperationalError("disk I/O error")
         return cursor

@@ -15,7 +15,7 @@ from unittest import mock
 
 from ledger import Ledger
 from ledger.errors import LedgerError
-from tests.simulation.acts import ACTS
+from tests.simulation.acts import ACTS, MEANWHILE
 from tests.simulation.audit import Broken, Promises, look_at
 from tests.simulation.faults import Fault, Kernel, Killed
 from tests.simulation.machines import Host, Hub, Node, Process
@@ -42,6 +42,7 @@ class World:
         self.kernel = Kernel(root, self.chance, self.tell)
         self.clock = self.kernel.clock
         self.clock.awaited = self._free_locks
+        self.kernel.meanwhile = self._meanwhile
         self.promises = Promises()
         self.hubs = [self._hub("hub-a"), self._hub("hub-b")]
         self.nodes = self._make_nodes()
@@ -115,6 +116,11 @@ class World:
         self._free_locks()
         self._audit()
 
+    def _meanwhile(self) -> None:
+        act = self.chance.choice(MEANWHILE)
+        self.tell(f"  meanwhile {act.__name__}")
+        act(self)
+
     def _audit(self) -> None:
         for hub in self.hubs:
             if not hub.is_away and (written := _written(hub.path)) != hub.written:
@@ -132,11 +138,13 @@ class World:
 
     def fault(self, writes: int) -> Fault | None:
         """Sometimes something goes wrong with a write: with one of the first few, or with any of about so many."""
-        kind = self.chance.choices([None, "kill", "full", "lost answer"], [45, 30, 18, 7])[0]
+        if self.kernel.process is not None:  # one thing at a time
+            return None
+        kind = self.chance.choices([None, "kill", "full", "lost answer", "meanwhile"], [35, 26, 18, 9, 18])[0]
         if kind is None:
             return None
-        mean = self.chance.choice([1, 3, writes / 2])
-        count = 0 if kind == "lost answer" else int(self.chance.expovariate(1 / mean))
+        mean = self.chance.choice([1, 3, writes / 2]) if kind in ("kill", "full") else 1
+        count = int(self.chance.expovariate(1 / mean))
         return Fault(kind, count, lasts=self.chance.random() < 0.5)
 
     def do(self, process: Process, what: str, fault: Fault | None, do: Callable[[Ledger], object]) -> bool:

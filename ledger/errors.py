@@ -20,7 +20,9 @@
       - HalfConfigured
     . NoLedger, NotALedger, NewerLedger
     . OnlyASpool                 it takes what is recorded, and answers nothing
-    . LedgerBusy, LedgerUnreachable, LedgerDamaged, LedgerClosed
+    . LedgerClosed
+    . LedgerUnreachable          what a spool is there for: locked out, full, damaged or away
+      - LedgerBusy, LedgerDamaged
     . NotTheSame                 what was carried over is not what was read
   x MissingExtra                 a part that needs one more installation
 """
@@ -231,7 +233,11 @@ class NewerLedger(Unreachable):
         )
 
 
-class LedgerBusy(Unreachable):
+class LedgerUnreachable(Unreachable):
+    """The database is away, full or not writable; its subclasses say what else keeps it from being used."""
+
+
+class LedgerBusy(LedgerUnreachable):
     def __init__(self, place: str, seconds: float | None = None, by: str = "another process") -> None:
         since = "" if seconds is None else f" for {seconds:.0f} s"
         super().__init__(
@@ -241,11 +247,7 @@ class LedgerBusy(Unreachable):
         )
 
 
-class LedgerUnreachable(Unreachable):
-    """The database is away, full or not writable."""
-
-
-class LedgerDamaged(Unreachable):
+class LedgerDamaged(LedgerUnreachable):
     """The database itself says that the file is damaged."""
 
 

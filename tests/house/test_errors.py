@@ -177,3 +177,9 @@ def test_every_message_says_the_mend(
 def test_a_wrong_call_is_a_value_error(kind: type[LedgerError]) -> None:
     """What is AskedWrongly can be caught as a ValueError, and nothing else can."""
     assert issubclass(kind, ValueError) == issubclass(kind, errors.AskedWrongly)
+
+
+@pytest.mark.parametrize("kind", [errors.LedgerBusy, errors.LedgerDamaged])
+def test_what_a_spool_is_there_for_is_one_class(kind: type[LedgerError]) -> None:
+    """Locked out, damaged or away: who catches LedgerUnreachable catches all of it."""
+    assert issubclass(kind, errors.LedgerUnreachable)

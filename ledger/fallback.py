@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from ledger import origin
-from ledger.errors import LedgerBusy, LedgerDamaged, LedgerError, LedgerUnreachable, NoLedger, Unreachable
+from ledger.errors import LedgerError, LedgerUnreachable, NoLedger, Unreachable
 from ledger.events import Fact, Recorded
 from ledger.events.times import parse_moment, text_of
 from ledger.sinks import Onward, Straight
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 _log = logging.getLogger("ledger")
 # What the spool is there for; all else is the caller's to mend.
-_AWAY = (LedgerBusy, LedgerUnreachable, LedgerDamaged, NoLedger)
+_AWAY = (LedgerUnreachable, NoLedger)
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -43,7 +43,7 @@ class Fallback:
     def __init__(self, straight: Straight, spool: SpoolWriter) -> None:
         self._straight = straight
         self._spool = spool
-        self._onward = Onward(spool)
+        self._onward = Onward(spool, is_told=True)
         self._outage = _Outage()
         self._was_there = False  # the database; if it is not any more, nobody makes a new one in its place
         self._took_over = False
@@ -78,6 +78,9 @@ class Fallback:
         with suppress(*_AWAY):
             return self._straight.knows_chain(chain_of_custody_id)
         return False
+
+    def waits_in(self) -> str | None:
+        return self._onward.waits_in()
 
     def close(self) -> None:
         """Bring in what was spooled, if that is possible at once, and close both."""

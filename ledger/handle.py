@@ -37,6 +37,11 @@ class Handle:
         """The ledger's place as it may be shown: a path, or a URL without its password."""
         return shown(self._settings.url)
 
+    @property
+    def spooled(self) -> str | None:
+        """The spool in which something recorded here still waits for its ledger; None where nothing does."""
+        return self._sink.waits_in()
+
     def close(self) -> None:
         """Close the connections. Closing again does nothing; using the ledger afterwards is an error."""
         self._sink.close()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Off", "Onward", "Sink", "Straight"]
 
 _log = logging.getLogger("ledger")
+_said: set[str] = set()  # the spools that this process has said it records to
 
 
 class Sink(Protocol):
@@ -35,6 +36,9 @@ class Sink(Protocol):
         """Make the place, if it is not there."""
 
     def knows_chain(self, chain_of_custody_id: str) -> bool: ...
+    def waits_in(self) -> str | None:
+        """Return the spool that holds what was said here and has not come to the ledger, if there is any."""
+
     def close(self) -> None: ...
 
 
@@ -57,6 +61,9 @@ class Off:
     def knows_chain(self, chain_of_custody_id: str) -> bool:  # noqa: ARG002 -- a Sink
         self._say()
         return False
+
+    def waits_in(self) -> None:
+        """Nothing waits where nothing is recorded."""
 
     def close(self) -> None:
         """There is nothing to close."""
@@ -92,6 +99,9 @@ class Straight:
 
         return self.database.exists() and Answers(self.database).chain_is_known(chain_of_custody_id)
 
+    def waits_in(self) -> None:
+        """Nothing waits: what is recorded is in the ledger."""
+
     def close(self) -> None:
         self.database.close()
 
@@ -99,8 +109,9 @@ class Straight:
 class Onward:
     """A spool: nobody there knows anything of a run, so that nothing is checked."""
 
-    def __init__(self, spool: SpoolWriter) -> None:
+    def __init__(self, spool: SpoolWriter, *, is_told: bool = False) -> None:
         self._spool = spool
+        self._says = not is_told  # else somebody else says that what is recorded goes here
 
     def append(self, facts: Sequence[Fact], expected_version: int | None) -> list[Recorded]:
         if expected_version is not None:
@@ -109,6 +120,7 @@ class Onward:
                 "or to the ledger itself."
             )
         self._spool.append(facts)
+        self._say()
         return [_on_its_way(fact) for fact in facts]
 
     def record(self, facts: list[Fact], about: str, *, now: bool) -> None:
@@ -118,6 +130,7 @@ class Onward:
             for fact in facts:
                 fact.occurred_at = facts[0].occurred_at
         self._spool.append(facts)
+        self._say()
 
     def create(self) -> None:
         self._spool.create()
@@ -125,8 +138,20 @@ class Onward:
     def knows_chain(self, chain_of_custody_id: str) -> bool:  # noqa: ARG002 -- a Sink
         return False
 
+    def waits_in(self) -> str | None:
+        return self._spool.place if self._spool.has_own() else None
+
     def close(self) -> None:
         self._spool.close()
+
+    def _say(self) -> None:
+        """Say once in a process, when the first of it is there, that no ledger has what is recorded."""
+        place = self._spool.place
+        if self._says and place not in _said:
+            _said.add(place)
+            _log.warning(
+                "recorded in the spool %s; `ledger --db LEDGER sync %s` moves it into its ledger", place, place
+            )
 
 
 def _presumed(facts: Sequence[Fact]) -> list[Fact]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ledger.cli.output import say, say_document
 from ledger.cli.place import opened
 from ledger.errors import AskedWrongly, Unreachable, shortened
+from ledger.settings import is_spool
 from ledger.table import visible
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def _once_each(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 def annotate(said: Namespace) -> int:
     """Add a note, tags or metadata to a run: --note 'looks odd' --tag odd --set gpu_hours=12.5.
 
-    With --json: {"recorded": "annotated", "run": the row as it is now}.
+    With --json: {"recorded": "annotated", "run": the row as it is now}. Where it went to a spool, "run" is null
+    and "spool" says which.
     """
     metadata = _once_each(said.metadata)
     if said.note is None and not said.tags and not metadata:
@@ -97,22 +99,33 @@ def unvoid(said: Namespace) -> int:
 
 
 def _record(said: Namespace, word: str, record: Callable[[Ledger], None]) -> int:
-    """Record, then tell what it did to the row, which is null where only a spool knows of it."""
+    """Record, then tell what it did to the row, or where it waits when it went to a spool."""
     with opened(said) as ledger:
         before = _row(ledger, said.run_id)
         record(ledger)
         after = _row(ledger, said.run_id)
-    if said.as_json:
+    if ledger.spooled:  # and closing did not bring it in
+        _say_spooled(said, word, ledger)
+    elif said.as_json:
         say_document({"recorded": word, "run": after})
-        return 0
-    say(visible(f"{said.run_id}: {word}"))
-    for line in _changes(before or {}, after or {}):
-        say(f"  {line}")
+    else:
+        say(visible(f"{said.run_id}: {word}"))
+        for line in _changes(before or {}, after or {}):
+            say(f"  {line}")
     return 0
 
 
+def _say_spooled(said: Namespace, word: str, ledger: Ledger) -> None:
+    if said.as_json:
+        say_document({"recorded": word, "spool": ledger.spooled, "run": None})
+        return
+    goes_to = "LEDGER" if is_spool(ledger.url) else ledger.url
+    mend = f"`ledger --db {goes_to} sync {ledger.spooled}` moves it in"
+    say(visible(f"{said.run_id}: {word}, recorded in the spool {ledger.spooled}; {mend}"))
+
+
 def _row(ledger: Ledger, run_id: str) -> Row | None:
-    """The row, where there is one to be had: what is recorded may go to a spool, which answers nothing."""
+    """The row, where there is one to be had: a spool answers nothing, nor does a ledger that is away."""
     try:
         return ledger.get_run(run_id)
     except Unreachable:

@@ -22,6 +22,7 @@ import pytest
 
 import ledger
 from ledger import Ledger, events, origin
+from ledger.cli.main import main
 from ledger.errors import AskedWrongly, HalfConfigured, InvalidFact, LedgerClosed, LedgerUnreachable, OnlyASpool
 from ledger.settings import Settings
 from ledger.spool.naming import FileName
@@ -157,7 +158,7 @@ print({"sqlalchemy", "sqlite3", "boto3"} & set(sys.modules))
     env = {**os.environ, "TRAINING_DB_URL": f"spool://{folder}"}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
 
-    assert (done.stdout, done.stderr) == ("set()\n", "")
+    assert (done.stdout, done.stderr.count("\n")) == ("set()\n", 1)
     assert len(lines(folder)) == 4
     assert all(name.endswith(".jsonl") and ".open." not in name for name in names(folder)), "sealed at exit"
 
@@ -566,3 +567,33 @@ def test_events_keep_their_own_times(spool: Ledger, folder: Path) -> None:
     assert [line["occurred_at"][:19] for line in lines(folder)] == [
         "2024-05-01T12:00:09", "2024-05-01T11:59:51", "1999-01-01T00:00:00",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("record", [lambda spool: spool.annotate("r", "x"), lambda spool: spool.append(started(0))])
+def test_the_first_recording_says_where_it_went(
+    spool: Ledger, folder: Path, caplog: pytest.LogCaptureFixture, record: Callable[[Ledger], object]
+) -> None:
+    """Once in a process, with the command that moves it into a ledger; before anything is recorded there is nothing to say."""
+    spool.init_db()
+    assert (caplog.messages, spool.spooled) == ([], None)
+    record(spool)
+    with Ledger(f"spool://{folder}") as again:
+        record(again)
+
+    assert caplog.messages == [
+        f"recorded in the spool {folder}; `ledger --db LEDGER sync {folder}` moves it into its ledger"
+    ]
+    assert spool.spooled == str(folder)
+
+
+def test_the_prompt_says_where_it_went(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """To people the command, to machines the place, and no row that nobody can know."""
+    words = ["--db", f"spool://{folder}", "annotate", "ghost", "--note", "x"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert main(["--json", *words]) == 0
+
+    assert said == (
+        f"ghost: annotated, recorded in the spool {folder}; `ledger --db LEDGER sync {folder}` moves it in\n"
+    )
+    assert json.loads(capsys.readouterr().out) == {"recorded": "annotated", "spool": str(folder), "run": None}

@@ -12,6 +12,7 @@ from pathlib import Path
 from ledger.errors import InvalidValue, LedgerBusy, NotALedger
 from ledger.events.times import text_of
 from ledger.origin import utc_now
+from ledger.store.finishing import finished_file
 from ledger.store.sqlite import MEMORY, Database, connect
 from ledger.store.translation import translating
 
@@ -33,19 +34,13 @@ def backup(database: Database, destination: str | os.PathLike[str]) -> Path:
     Raises InvalidValue when *destination* is there already: a backup never overwrites another.
     """
     target = Path(destination).expanduser()
-    if target.exists():
-        raise InvalidValue("DEST", str(target), "a file that does not exist yet is wanted")
-    unfinished = target.with_name(f".{target.name}.unfinished")
-    with database.read() as connection, translating(str(target)):
-        target.parent.mkdir(parents=True, exist_ok=True)
+    with database.read() as connection, translating(str(target)), finished_file(target, "DEST") as unfinished:
         _copy(connection, unfinished)
-        unfinished.rename(target)
     return target
 
 
 def _copy(source: sqlite3.Connection, target: Path) -> None:
     """Write all that *source* sees, also what is in its -wal, into one new file, and that to the disk."""
-    target.unlink(missing_ok=True)
     with closing(connect(str(target))) as copy:
         source.backup(copy)
         copy.execute("PRAGMA journal_mode = DELETE")  # one file, whatever is done with it next
@@ -68,6 +63,7 @@ def restore(path: str, source: str | os.PathLike[str]) -> Restored:
     with translating(path):
         current.parent.mkdir(parents=True, exist_ok=True)
         arriving = current.with_name(f".{current.name}.arriving")
+        arriving.unlink(missing_ok=True)
         with closing(connect(str(kept))) as source_connection:
             _copy(source_connection, arriving)  # whatever can fail fails before anything is moved
         with _taken_alone(current):

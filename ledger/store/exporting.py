@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from ledger.errors import InvalidValue, LedgerUnreachable
+from ledger.errors import LedgerUnreachable
 from ledger.progress import Pace, Watcher
+from ledger.store.finishing import finished_file
 from ledger.store.reading import EVENT_COLUMNS
 from ledger.store.sqlite import Database
 from ledger.store.statements import Connection
@@ -39,30 +40,13 @@ def export(
         with database.snapshot() as connection:
             return Exported(None, _write(connection, destination, watcher))
     target = Path(destination).expanduser()
-    if target.exists():
-        raise InvalidValue("FILE", str(target), "a file that does not exist yet is wanted")
     with database.snapshot() as connection:
         try:
-            count = _write_file(connection, target, watcher)
+            with finished_file(target, "FILE") as unfinished, unfinished.open("wb") as file:
+                count = _write_into(file, connection, watcher, zipped=target.suffix == ".gz")
         except OSError as exc:
             raise LedgerUnreachable(f"{target}: {exc.strerror}. Mend the place, then do the same again.") from exc
     return Exported(target, count)
-
-
-def _write_file(connection: Connection, target: Path, watcher: Watcher | None) -> int:
-    """Write aside, and give it its name when all of it is on the disk: a part of an export is never taken for one."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{target.name}.unfinished")
-    try:
-        with unfinished.open("wb") as file:
-            count = _write_into(file, connection, watcher, zipped=target.suffix == ".gz")
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.rename(target)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
-    return count
 
 
 def _write_into(file: IO[bytes], connection: Connection, watcher: Watcher | None, *, zipped: bool) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 import time
 from collections.abc import Callable
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ledger import Ledger
-from ledger.errors import InvalidValue, LedgerBusy, LedgerError, NotALedger
+from ledger.errors import InvalidValue, LedgerBusy, LedgerError, LedgerUnreachable, NotALedger
 from tests.builders import completed, heartbeat, launched, shown, started, told
 from tests.store.crowd import writing
 
@@ -71,6 +73,24 @@ def test_a_backup_leaves_nothing_half_done(book: Ledger, tmp_path: Path) -> None
         book.backup(folder / "backup.db")
 
     assert folder.read_text() == "no folder"
+
+
+def test_a_backup_that_fails_leaves_nothing_beside(
+    book: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was written under another name goes with it, and what SQLite put beside that."""
+
+    def full(descriptor: int) -> None:
+        (unfinished,) = (tmp_path / "out").iterdir()
+        unfinished.with_name(f"{unfinished.name}-journal").touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    book.append(launched(0))
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(LedgerUnreachable, match="No space left"):
+        book.backup(tmp_path / "out" / "kept.db")
+
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 @pytest.fixture

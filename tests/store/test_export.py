@@ -133,6 +133,35 @@ def test_a_disk_that_is_full_leaves_no_part_of_an_export(
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("kind", ["export", "backup"])
+def test_two_at_once_do_not_spoil_each_other(
+    book: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, links: bool
+) -> None:
+    """One that was there first, though it began last, stays whole; the other is refused, and leaves nothing."""
+    book.append(launched(0))
+    target = tmp_path / "out" / "all"
+    fsync = os.fsync
+    made: list[bytes] = []
+
+    def overtaken(descriptor: int) -> None:
+        monkeypatch.setattr(os, "fsync", fsync)
+        getattr(book, kind)(target)
+        made.append(target.read_bytes())
+        fsync(descriptor)
+
+    def linkless(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(Path, "hardlink_to", linkless)
+    monkeypatch.setattr(os, "fsync", overtaken)
+    with pytest.raises(InvalidValue, match="does not exist yet"):
+        getattr(book, kind)(target)
+
+    assert [path.read_bytes() for path in (tmp_path / "out").iterdir()] == made
+
+
 def test_it_has_its_name_only_when_it_is_whole(book: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of it is on the disk before it is renamed."""
     book.append([heartbeat(step, step=step) for step in range(50)])

@@ -19,6 +19,7 @@ from urllib.parse import quote
 from ledger.errors import InvalidFact, NotALedger
 from ledger.events.fact import Recorded, checked
 from ledger.events.times import LATEST
+from ledger.store.forking import refuse_disowned
 from ledger.store.merging import Arrival, Refusal, Source, arriving
 from ledger.store.statements import Connection, StoredRow
 from ledger.store.translation import translating
@@ -71,6 +72,7 @@ def _connected_to_database(path: Path) -> Connection:
 
 
 def _reading(path: Path, how: str) -> Connection:
+    refuse_disowned(str(path))
     address = f"file:{quote(str(path))}?{how}"
     connection = sqlite3.connect(address, uri=True, timeout=30, isolation_level=None, check_same_thread=False)
     try:

@@ -9,13 +9,11 @@ WAL-reset bug of SQLite before 3.51.3 needs just that (docs/decisions/0002).
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import sqlite3
 import threading
 import time
-import weakref
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -26,6 +24,7 @@ from sqlalchemy.pool import QueuePool
 
 from ledger.errors import LedgerBusy, LedgerClosed, LedgerError, NoLedger
 from ledger.store.filesystem import on_network
+from ledger.store.forking import Identity, at_forks, disown, identity, keep, refuse_disowned, stop
 from ledger.store.migrations import migrate, pending
 from ledger.store.translation import is_busy, translating
 from ledger.store.turns import Queue
@@ -38,7 +37,6 @@ QUEUE_SECONDS_MAX = 5.0  # who has not come to the head by then asks without: it
 CHECKPOINT_EVERY = 128  # positions; about a thousand pages of WAL, as SQLite's own default has it
 
 _log = logging.getLogger("ledger")
-_open: weakref.WeakSet[Database] = weakref.WeakSet()
 
 
 class Database:
@@ -53,16 +51,18 @@ class Database:
         self._queue = Queue(Path(path).parent)
         self._new_locks()
         self._forget()
-        _open.add(self)
+        at_forks(self)
 
     def _new_locks(self) -> None:
         self._turn = threading.RLock()
         self._quiet = threading.Condition()
-        self._reading = 0  # readers at work; a fork waits until there are none
+        self._reading: set[_Reader] = set()  # a fork waits until there are none
         self._forking = False  # and readers that come meanwhile wait for the fork
+        self._let_go_of = False  # whether the fork that is under way finds nothing open; and where it does,
+        self._going_on: list[sqlite3.Connection] = []  # what the thread that forks is in the middle of using
 
     def _forget(self) -> None:
-        self._opened: tuple[int, int] | None = None  # device and inode of the file that is in use
+        self._opened: Identity | None = None  # the file that is in use
         self._held: sqlite3.Connection | None = None  # the writer's; in memory, everybody's
         # Readers take a connection each, threads at the same time too.
         self._readers = sa.create_engine(
@@ -82,7 +82,8 @@ class Database:
         """
         patience_seconds = self._busy_seconds_max if seconds_max is None else seconds_max
         deadline = time.monotonic() + patience_seconds
-        if not self._turn.acquire(timeout=patience_seconds):
+        turn = self._turn  # in a child that goes on in here there is another
+        if not turn.acquire(timeout=patience_seconds):
             raise LedgerBusy(self.place, patience_seconds, by="another thread of this process")
         connection = None
         try:
@@ -92,10 +93,11 @@ class Database:
                 self._insist(connection, "COMMIT")
         except BaseException:
             if connection is not None and connection.in_transaction:
-                connection.execute("ROLLBACK")
+                with translating(self.place):
+                    connection.execute("ROLLBACK")
             raise
         finally:
-            self._turn.release()
+            turn.release()
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -106,19 +108,21 @@ class Database:
             return
         with translating(self.place):
             self._open_existing()
-            with self._counted(), closing(self._readers.raw_connection()) as pooled:
-                yield cast("sqlite3.Connection", pooled.driver_connection)
+            with self._counted() as reader, closing(self._readers.raw_connection()) as pooled:
+                reader.connection = cast("sqlite3.Connection", pooled.driver_connection)
+                yield reader.connection
 
     @contextmanager
-    def _counted(self) -> Iterator[None]:
+    def _counted(self) -> Iterator[_Reader]:
+        reader = _Reader()
         with self._quiet:
             self._quiet.wait_for(lambda: not self._forking, timeout=self._busy_seconds_max)
-            self._reading += 1
+            self._reading.add(reader)
         try:
-            yield
+            yield reader
         finally:
             with self._quiet:
-                self._reading -= 1
+                self._reading.discard(reader)
                 self._quiet.notify_all()
 
     @contextmanager
@@ -192,12 +196,12 @@ class Database:
             except BaseException:
                 connection.close()
                 raise
-            self._held, self._opened = connection, None if self.path == MEMORY else _identity(self.path)
+            self._held, self._opened = connection, None if self.path == MEMORY else identity(self.path)
         return self._held
 
     def _was_replaced(self) -> bool:
         """Whether somebody moved or removed the file, so that what we have open is no longer the ledger."""
-        return self._opened is not None and _identity(self.path) != self._opened
+        return self._opened is not None and identity(self.path) != self._opened
 
     def _open_existing(self) -> None:
         """Look, once, whether an existing file is a ledger that is up to date; if it is, reading changes nothing."""
@@ -212,7 +216,7 @@ class Database:
                     behind = pending(probe, self.path)
                 if behind:
                     self._writer()
-                self._opened = _identity(self.path)
+                self._opened = identity(self.path)
 
     def _connect(self) -> sqlite3.Connection:
         if self._closed:
@@ -278,15 +282,14 @@ class Database:
 
         SQLite would clear away the -wal file of whatever lies at this path now, or take it for the parent's close.
         """
-        for kept in (self._held, self._readers):
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
+        keep(self._held, self._readers)
         self._forget()
 
     def before_fork(self) -> None:
         """Close every connection while nobody uses one, and let nobody open another until the fork is done.
 
-        A child that inherits SQLite's notion of an open file takes no locks on it. The parent's close is then
-        the last one, as far as SQLite can see, and removes the -wal file that the child writes to.
+        The parent's close is then the last one, as far as SQLite can see, and removes the -wal file that the
+        child writes to. Where something stays open, the child cannot use the ledger.
         """
         self._turn.acquire()
         try:
@@ -301,15 +304,26 @@ class Database:
             raise
 
     def _let_go_for_fork(self) -> None:
+        if self.path == MEMORY:
+            return
+        own = {reader for reader in self._reading if reader.thread == threading.get_ident()}
         # A signal handler may fork while its own thread records: that transaction goes on in the parent.
-        recording = self._held is not None and self._held.in_transaction
-        if self.path != MEMORY and not recording:
-            self._forking = True
+        recording = self._held if self._held is not None and self._held.in_transaction else None
+        self._going_on = [used for used in (recording, *(reader.connection for reader in own)) if used is not None]
+        if recording:
+            return
+        self._forking = True
+        if not own:  # else this very thread would have to read on
             self._quiet.wait_for(lambda: not self._reading, timeout=self._busy_seconds_max)
+        if self._reading:
+            self._queue.close()
+        else:
             self.let_go()
+            self._let_go_of = True
 
     def _end_of_fork(self) -> None:
-        self._forking = False
+        self._forking = self._let_go_of = False
+        self._going_on = []
         self._quiet.notify_all()
         self._quiet.release()
 
@@ -319,60 +333,35 @@ class Database:
 
     def after_fork_in_child(self) -> None:
         """Make new locks: threads that hold or await the old ones are not here. Memory is the child's own copy."""
+        reading, let_go_of, going_on = self._reading, self._let_go_of, self._going_on
         self._new_locks()
-        if self._held is not None and self.path != MEMORY:
+        if self._opened is not None and not let_go_of:
+            disown(self._opened)
+            for connection in going_on:
+                stop(connection)
+            keep(reading)
             self.abandon()
 
 
-class _Fork:
-    """One fork at a time: what is to be let go of before it, and taken up again after it."""
+class _Reader:
+    """One that reads, and in which thread."""
+
+    __slots__ = ("connection", "thread")
 
     def __init__(self) -> None:
-        self._turn = threading.RLock()  # a signal handler may fork while its own thread prepares to
-        self._prepared: list[list[Database]] = []
-
-    def before(self) -> None:
-        """Prepare every database. Python ignores what is raised here, an interrupt too, and forks all the same."""
-        self._turn.acquire()
-        prepared: list[Database] = []
-        self._prepared.append(prepared)
-        for database in list(_open):
-            database.before_fork()
-            prepared.append(database)
-
-    def in_parent(self) -> None:
-        try:
-            for database in self._prepared.pop():
-                database.after_fork_in_parent()
-        finally:
-            self._turn.release()
-
-    def in_child(self) -> None:
-        for database in list(_open):
-            database.after_fork_in_child()
-        self._turn, self._prepared = threading.RLock(), []
-
-
-_fork = _Fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_fork.before, after_in_parent=_fork.in_parent, after_in_child=_fork.in_child)
+        self.thread = threading.get_ident()
+        self.connection: sqlite3.Connection | None = None
 
 
 def connect(path: str, *, timeout_seconds: float = 30.0) -> sqlite3.Connection:
-    """Return a connection that begins no transactions of its own and may move between threads."""
+    """Return a connection that begins no transactions of its own and may move between threads.
+
+    Raises LedgerUnreachable for a file that was open in this process's parent while it forked.
+    """
+    refuse_disowned(path)
     return sqlite3.connect(
         path, timeout=timeout_seconds, isolation_level=None, check_same_thread=False, cached_statements=256
     )
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)  # noqa: PTH116 -- a third of the time of Path.stat, before every use
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def _make_room(path: Path) -> None:

@@ -16,7 +16,7 @@ from ledger.errors import (
     NotALedger,
 )
 
-__all__ = ["is_busy", "translating"]
+__all__ = ["forked_meanwhile", "is_busy", "translating"]
 
 _MEND = "Mend the place, then do the same again; or let TRAINING_DB_SPOOL name a folder to record to meanwhile."
 
@@ -41,6 +41,15 @@ def translated(exc: sqlite3.Error | OSError, place: str) -> LedgerError | None:
         if words in text:
             return make(place, text)
     return None
+
+
+def forked_meanwhile(place: str, _: str = "") -> LedgerError:
+    """What a child is told that was forked while its parent had the file in use."""
+    return LedgerUnreachable(
+        f"this process was forked while the ledger at {place} was being read or written, and cannot use it; nothing "
+        "was read or written. Fork before or after that, or start the process anew (subprocess, or multiprocessing's "
+        "'spawn'). Or let TRAINING_DB_SPOOL name a folder to record to meanwhile."
+    )
 
 
 def is_busy(exc: sqlite3.Error) -> bool:
@@ -76,6 +85,9 @@ _TRANSLATIONS = (
             f"{place} lacks a part of the ledger ({text}). Put a backup in its place with `ledger restore-backup`."
         ),
     ),
+    ("not authorized", forked_meanwhile),  # by us alone, to what a child inherited (ledger/store/forking.py)
+    ("prohibited", forked_meanwhile),
+    ("interrupted", forked_meanwhile),
     ("full", _unreachable),
     ("readonly", _unreachable),
     ("unable to open", _unreachable),

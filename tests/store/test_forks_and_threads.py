@@ -357,3 +357,124 @@ def test_an_interrupted_fork_does_not_stop_the_next(path: Path) -> None:
         timeout=60,
     )
     assert said.split() == ["KeyboardInterrupt"]
+
+
+READ_MEANWHILE = """
+        book = Ledger(sys.argv[1], busy_seconds_max=1.0)
+        for number in range(100):
+            book.append(Started(run_id=f"r{number}"))
+        reading, go_on = threading.Event(), threading.Event()
+        class Slow:
+            def write(self, line):
+                reading.set()
+                go_on.wait(30)
+                return len(line)
+        thread = threading.Thread(target=lambda: book.export(Slow()))
+        thread.start()
+        reading.wait()
+"""
+
+
+def test_a_child_that_inherits_a_read_uses_nothing_of_it(path: Path) -> None:
+    """With a Ledger of its own neither, nor for recording; its parent, and the read itself, go on."""
+    in_a_process(
+        READ_MEANWHILE
+        + """
+        child = os.fork()
+        if child == 0:
+            from ledger.errors import LedgerUnreachable
+            for use in (
+                lambda: book.append(Heartbeat(run_id="child")),
+                book.verify,
+                lambda: book.backup(sys.argv[1] + ".backup"),
+                lambda: Ledger(sys.argv[1]).get_stats(),
+                lambda: Ledger(":memory:").merge(sys.argv[1]),
+                lambda: Ledger(sys.argv[1]).annotate("r1", note="n"),
+            ):
+                try:
+                    use()
+                    os._exit(1)
+                except LedgerUnreachable as exc:
+                    if "forked while the ledger" not in str(exc):
+                        os._exit(2)
+            with Ledger(sys.argv[1] + ".own") as own:
+                own.append(Heartbeat(run_id="child"))
+            if grandchild := os.fork():
+                os._exit(os.waitstatus_to_exitcode(os.waitpid(grandchild, 0)[1]))
+            try:
+                book.get_stats()
+            except LedgerUnreachable:
+                os._exit(0)
+            os._exit(3)
+        book.append(Heartbeat(run_id="parent"))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        go_on.set()
+        thread.join()
+        child = os.fork()
+        if child == 0:
+            book.append(Heartbeat(run_id="later"))
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        book.close()
+        """,
+        path,
+    )
+    check(path, 102)
+
+
+def test_who_forks_in_the_middle_of_reading_waits_for_nobody(path: Path) -> None:
+    """A thread cannot wait for what it reads itself; in the child that read fails, and the parent reads on."""
+    in_a_process(
+        """
+        from ledger.errors import LedgerUnreachable
+        book = Ledger(sys.argv[1])
+        for number in range(5):
+            book.append(Started(run_id=f"r{number}"))
+        import sqlite3
+        with sqlite3.connect(sys.argv[1]) as other:
+            other.execute("UPDATE training_runs SET host = 'elsewhere'")
+        other.close()
+        changes, began = book.replay(dry_run=True), time.monotonic()
+        next(changes)
+        child = os.fork()
+        if child == 0:
+            try:
+                list(changes)
+            except LedgerUnreachable:
+                os._exit(0)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert time.monotonic() - began < 5, "the fork waited"
+        assert len(list(changes)) == 4
+        book.append(Heartbeat(run_id="parent"))
+        book.close()
+        """,
+        path,
+    )
+    with Ledger(path) as book:
+        book.replay()
+    check(path, 6)
+
+
+def test_a_signal_handler_that_forks_while_its_thread_records(path: Path) -> None:
+    """The transaction is the parent's alone: a child that goes on with it changes nothing."""
+    in_a_process(
+        """
+        from ledger.errors import LedgerUnreachable
+        book = Ledger(sys.argv[1])
+        book.append(Started(run_id="r"))
+        try:
+            with book._database.write() as connection:
+                connection.execute("UPDATE training_runs SET host = 'here'")
+                child = os.fork()
+                if child:
+                    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        except LedgerUnreachable:
+            os._exit(0 if child == 0 else 1)
+        if child == 0:
+            os._exit(2)
+        assert book.get_run("r")["host"] == "here"
+        book.close()
+        """,
+        path,
+    )

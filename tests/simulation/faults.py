@@ -59,7 +59,7 @@ class Fault:
         if self.kind == "lost answer":
             return what == "COMMIT"
         if self.kind == "meanwhile":
-            return what == "COMMIT" or what.split()[0].islower()
+            return what == "COMMIT" or what.split(maxsplit=1)[0].islower()
         return not self.short or what.startswith("write")
 
     def __str__(self) -> str:

@@ -15,6 +15,7 @@ from ledger.errors import (
     LedgerUnreachable,
     NotALedger,
 )
+from ledger.store.undecodable import NO_UTF_8
 
 __all__ = ["forked_meanwhile", "is_busy", "translating"]
 
@@ -83,6 +84,13 @@ _TRANSLATIONS = (
         "no such table",
         lambda place, text: LedgerDamaged(
             f"{place} lacks a part of the ledger ({text}). Put a backup in its place with `ledger restore-backup`."
+        ),
+    ),
+    (
+        NO_UTF_8,
+        lambda place, text: LedgerDamaged(
+            f"{place} has a text that is no UTF-8 ({text}): somebody changed it behind the ledger's back. "
+            "Find where with `ledger verify`, and put a backup in its place with `ledger restore-backup`."
         ),
     ),
     ("not authorized", forked_meanwhile),  # by us alone, to what a child inherited (ledger/store/forking.py)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -15,9 +16,11 @@ from ledger.events.fact import chained, digested
 from ledger.projections.claims import Claim, settle
 from ledger.store.folding import FoldedRun, folded_runs
 from ledger.store.guards import GUARDS
+from ledger.store.migrations import creating
 from ledger.store.reading import EVENT_COLUMNS
 from ledger.store.statements import Connection, Row, Statement, StoredRow, compiled
 from ledger.store.tables import metadata, training_claims, training_events, training_heads, training_runs, voided_runs
+from ledger.store.undecodable import is_undecodable, reading_anything
 
 __all__ = ["Difference", "Verification", "verify"]
 
@@ -58,6 +61,16 @@ def verify(connection: Connection) -> Verification:
 
     The connection has to be in a transaction, so that all of it is of one moment.
     """
+    try:
+        return _verified(connection)
+    except sqlite3.OperationalError as exc:
+        if not is_undecodable(exc):
+            raise
+    with reading_anything(connection):
+        return _verified(connection)
+
+
+def _verified(connection: Connection) -> Verification:
     watch = _Watch(connection)
     first: dict[str, Difference] = {}
     for difference in watch.differences():
@@ -103,9 +116,10 @@ class _Watch:
         for (kind, name), (of, sql) in stored.items():
             if kind == "trigger" and of == training_events.name and name not in GUARDS:
                 yield Difference("trigger", None, name, sql, None)
-        indexes = {str(index.name) for table in metadata.tables.values() for index in table.indexes}
-        for name in sorted(indexes - {name for kind, name in stored if kind == "index"}):
-            yield Difference("index", None, name, None, "an index")
+        for name, sql in sorted(_indexes().items()):
+            _, found = stored.get(("index", name), (None, None))
+            if found is None or _spelled_alike(found) != _spelled_alike(sql):
+                yield Difference("index", None, name, found, sql)
 
     def _positions(self) -> Iterator[Difference]:
         """Positions are given out from 1 without holes; the newest is remembered apart from the events."""
@@ -170,6 +184,21 @@ class _Watch:
                 expected = computed.get(run_id) if table is training_runs else None
                 if stored != expected:
                     yield Difference("wandb id", run_id, "wandb_run_id", stored, expected)
+
+
+@cache
+def _indexes() -> dict[str, str]:
+    """The statement of every index that the ledger has, by its name."""
+    made: dict[str, str] = {}
+    for table in metadata.tables.values():
+        names = sorted(str(index.name) for index in table.indexes)
+        made |= zip(names, creating(table)[1:], strict=True)
+    return made
+
+
+def _spelled_alike(sql: str) -> str:
+    """Another version of what writes our statements may quote and space them otherwise."""
+    return "".join(sql.replace('"', "").split())
 
 
 # `run_id` first: where it is NULL there is no row.

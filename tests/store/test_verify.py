@@ -14,6 +14,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ledger import Ledger
+from ledger.cli.main import main
 from ledger.errors import LedgerDamaged
 from ledger.events import Event, Recorded
 from ledger.events.fact import chained
@@ -149,6 +150,16 @@ TAMPERINGS = {
     "a trigger of one's own": (f"CREATE TRIGGER mine BEFORE INSERT ON {EVENTS} BEGIN SELECT RAISE(IGNORE); END", "trigger"),
     "a guard that lets through": (f"CREATE TRIGGER training_events_no_update BEFORE UPDATE ON {EVENTS} BEGIN SELECT 1; END", "trigger"),
     "an index": ("DROP INDEX training_runs_wandb_run_id", "index"),
+    "an index of its name on another column": ("DROP INDEX training_runs_wandb_run_id\nCREATE UNIQUE INDEX training_runs_wandb_run_id ON training_runs (run_id)", "index"),
+    "an index of its name that is not unique": ("DROP INDEX training_runs_wandb_run_id\nCREATE INDEX training_runs_wandb_run_id ON training_runs (wandb_run_id)", "index"),
+    "bytes for a payload": (f"UPDATE {EVENTS} SET payload = CAST(x'7bff7d' AS TEXT) WHERE position = 5", "digest"),
+    "bytes for a source": (f"UPDATE {EVENTS} SET source = CAST(x'7bff7d' AS TEXT) WHERE position = 5", "digest"),
+    "bytes for a digest": (f"UPDATE {EVENTS} SET digest = CAST(x'7bff7d' AS TEXT) WHERE position = 5", "digest"),
+    "bytes for a chain": (f"UPDATE {EVENTS} SET chain = CAST(x'7bff7d' AS TEXT) WHERE position = 5", "chain"),
+    "bytes for a moment": (f"UPDATE {EVENTS} SET recorded_at = CAST(x'ff' AS TEXT) WHERE position = 2", "recorded_at"),
+    "bytes for a run id": (f"UPDATE {EVENTS} SET run_id = CAST(x'7bff7d' AS TEXT) WHERE position = 5", "position"),
+    "bytes for a row's text": (f"UPDATE {RUNS} SET note = CAST(x'7bff7d' AS TEXT) WHERE run_id = 'a'", "row"),
+    "bytes for a row's run id": (f"UPDATE {RUNS} SET run_id = CAST(x'7bff7d' AS TEXT) WHERE run_id = 'a'", "missing row"),
 }  # fmt: skip
 
 
@@ -162,6 +173,33 @@ def test_a_tampering_is_found(whole: Path, path: Path, sql: str, kind: str) -> N
             db.execute(statement)
 
     assert kind in kinds_found(path)
+
+
+def test_bytes_that_are_no_text_are_damage_to_whoever_needs_them(whole: Path, path: Path) -> None:
+    """Verifying finds where, with exit code 1; the rest says so instead of failing in the driver's words."""
+    shutil.copyfile(whole, path)
+    with behind_its_back(path) as db:
+        db.execute(f"UPDATE {EVENTS} SET payload = CAST(x'7bff7d' AS TEXT) WHERE position = 15")
+        db.execute(f"UPDATE {RUNS} SET note = CAST(x'7bff7d' AS TEXT) WHERE run_id = 'b'")
+
+    with Ledger(path) as book, Ledger(path.with_name("copy.db")) as target:
+        for use in (
+            book.replay,
+            lambda: list(book.replay(dry_run=True)),
+            lambda: book.export(path.with_name("all.jsonl")),
+            lambda: book.copy(target.url),
+            lambda: list(book.events()),
+            lambda: book.get_run("b"),
+            lambda: book.as_of("9999-01-01").get_stats(),
+        ):
+            with pytest.raises(LedgerDamaged, match="no UTF-8.*`ledger verify`"):
+                use()
+        found = {difference.kind: difference for difference in book.verify().differences}
+        assert (found["digest"].run_id, found["row"].run_id) == ("d", "b")
+        assert "no UTF-8" in str(found["row"].stored)
+        book.append(started(99, run="c"))
+        assert book.get_run("a") is not None
+    assert main(["--db", str(path), "verify"]) == 1
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from ledger.store.projector import Projector
 from ledger.store.reading import EVENT_COLUMNS, FACT_COLUMNS, fact_of
 from ledger.store.sqlite import MEMORY, Database
 from ledger.store.statements import Connection, compiled, updating
-from ledger.store.swap import Beside, Copied, Unexchangeable, exchange, exchangeable
+from ledger.store.swap import Beside, Copied, Unexchangeable, exchange, exchangeable, still_at_work
 from ledger.store.tables import PROJECTION, Projection
 from ledger.store.writing import insert_many, write_runs
 
@@ -72,6 +72,7 @@ def _build(database: Database, tables: Projection, watcher: Watcher | None) -> i
             break
         with database.write() as connection:
             _write(connection, tables, part)
+            still_at_work(connection, tables)
         if number % _PARTS_A_CHECKPOINT == 0:
             database.checkpoint()
         pace.step(sum(run.events for run in part))
@@ -91,6 +92,7 @@ def _exchange_when_caught_up(database: Database, tables: Projection, reached: in
         with database.write() as connection:
             behind = _behind(connection, reached)
             reached = _catch_up(connection, tables, reached, _EVENTS_AT_ONCE << turn)
+            still_at_work(connection, tables)
             if behind <= _LAST_EVENTS_MAX or (turn >= _TURNS_MAX and not _behind(connection, reached)):
                 keep_evidence(connection, tables, suspected)
                 state.remember(connection, state.FOLDED_BY, fold_stamp())

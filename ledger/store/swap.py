@@ -8,6 +8,7 @@ indexes, views and triggers stays as it was, and only `rootpage` changes, in one
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import sqlite3
@@ -24,15 +25,18 @@ from ledger.store.sqlite import Database
 from ledger.store.statements import Connection
 from ledger.store.tables import PROJECTION, Projection, projection_named
 
-__all__ = ["Beside", "Copied", "Unexchangeable", "exchange", "exchangeable"]
+__all__ = ["Beside", "Copied", "Unexchangeable", "exchange", "exchangeable", "still_at_work"]
 
 _UNDER_WAY = "replaying_"  # before the names of the tables, and of what the ledger's state says of them
 _MARK = "abcdefghijklmnopqrstuvwxyz"
-_ABANDONED = timedelta(minutes=15)  # a replay that wrote nothing for so long is none any more
+_ABANDONED = timedelta(minutes=15)  # a replay on another machine that said nothing for so long is none any more
 _ROWS_AT_ONCE = 1000
-_NAME = r"(\w+|\"\w+\"|`\w+`|\[\w+\])"
-_TABLE = re.compile(rf"CREATE TABLE {_NAME}(.*)", re.DOTALL)
-_INDEX = re.compile(rf"CREATE (UNIQUE )?INDEX {_NAME} ON {_NAME}(.*)", re.DOTALL)
+_NAME = r"""([\w$]+|"(?:[^"]|"")+"|'(?:[^']|'')+'|`(?:[^`]|``)+`|\[[^]]+\])"""
+_TABLE = re.compile(rf"CREATE\s+TABLE\s+{_NAME}(.*)", re.DOTALL | re.IGNORECASE)
+_INDEX = re.compile(rf"CREATE\s+(UNIQUE\s+)?INDEX\s+{_NAME}\s*ON\s*{_NAME}(.*)", re.DOTALL | re.IGNORECASE)
+
+_log = logging.getLogger("ledger")
+_at_work: set[str] = set()  # the prefixes of this process's own replays
 
 
 class Unexchangeable(Exception):
@@ -59,23 +63,38 @@ def exchangeable(connection: Connection) -> Copied | None:
         f"SELECT sql FROM sqlite_master WHERE tbl_name IN ({places}) AND type IN ('table', 'index') AND sql NOT NULL"
     )
     every = connection.execute(f"{asked} ORDER BY type DESC, name", names).fetchall()
-    statements = [_under_another_name(sql, prefix) for (sql,) in every]
-    if None in statements:
-        return None
-    return Copied(projection_named(prefix), tuple(statement for statement in statements if statement is not None))
+    statements: list[str] = []
+    for (sql,) in every:
+        statement = _under_another_name(sql, prefix)
+        if statement is None:
+            _tell_in_place(f"it cannot read {sql!r}")
+            return None
+        statements.append(statement)
+    return Copied(projection_named(prefix), tuple(statements))
+
+
+def _tell_in_place(why: str) -> None:
+    _log.warning("a replay rebuilds the tables where they are, and writers wait for it: %s", why)
 
 
 def _under_another_name(sql: str, prefix: str) -> str | None:
     """The statement with *prefix* before each name; None where it is written as we do not expect it."""
     if found := _TABLE.fullmatch(sql):
-        return f"CREATE TABLE {prefix}{_bare(found[1])}{found[2]}"
+        return f"CREATE TABLE {_renamed(found[1], prefix)}{found[2]}"
     if found := _INDEX.fullmatch(sql):
-        return f"CREATE {found[1] or ''}INDEX {prefix}{_bare(found[2])} ON {prefix}{_bare(found[3])}{found[4]}"
+        unique, index, table, rest = found.groups("")
+        return f"CREATE {unique}INDEX {_renamed(index, prefix)} ON {_renamed(table, prefix)}{rest}"
     return None
 
 
-def _bare(name: str) -> str:
-    return name.strip('"`[]')
+def _renamed(name: str, prefix: str) -> str:
+    mark = name[0] if name[0] in "\"'`" else ""
+    bare = name[1:-1] if mark or name[0] == "[" else name
+    return _quoted(prefix + (bare.replace(2 * mark, mark) if mark else bare))
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 class Beside:
@@ -84,19 +103,42 @@ class Beside:
     def __init__(self, database: Database, copied: Copied) -> None:
         self._database = database
         self._copied = copied
-        self._prefix = copied.tables.runs.name.removesuffix(PROJECTION.runs.name)
+        self._prefix = _prefix_of(copied.tables)
 
     def __enter__(self) -> Projection:
         remove_abandoned(self._database)
+        _at_work.add(self._prefix)  # before it is written that there is one: another thread may look at once
         with self._database.write() as connection:
             state.remember(connection, self._prefix, _whose())
             for statement in self._copied.statements:
-                connection.execute(statement)
+                _create(connection, statement)
         return self._copied.tables
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        _at_work.discard(self._prefix)
+        if isinstance(exc, Unexchangeable):
+            _tell_in_place(str(exc))
         with suppress(LedgerBusy):  # the next replay removes them
             remove(self._database, self._prefix)
+
+
+def _create(connection: Connection, statement: str) -> None:
+    try:
+        connection.execute(statement)
+    except sqlite3.OperationalError as exc:
+        if "no such column" not in str(exc):  # an index may name a column together with its table
+            raise
+        _tell_in_place(f"{exc} in {statement!r}")
+        raise Unexchangeable(str(exc)) from exc
+
+
+def still_at_work(connection: Connection, tables: Projection) -> None:
+    """Say, in the open transaction, that the replay into *tables* goes on."""
+    state.remember(connection, _prefix_of(tables), _whose())
+
+
+def _prefix_of(tables: Projection) -> str:
+    return tables.runs.name.removesuffix(PROJECTION.runs.name)
 
 
 def exchange(connection: Connection, tables: Projection) -> None:
@@ -104,7 +146,7 @@ def exchange(connection: Connection, tables: Projection) -> None:
 
     Raises Unexchangeable, with nothing changed, where that cannot be done.
     """
-    prefix = tables.runs.name.removesuffix(PROJECTION.runs.name)
+    prefix = _prefix_of(tables)
     names = {table.name for table in PROJECTION}
     found = connection.execute("SELECT name, tbl_name, rootpage FROM sqlite_master WHERE rootpage > 0").fetchall()
     roots = {name: root for name, _, root in found}
@@ -136,7 +178,7 @@ def _beside(name: str, of: str, prefix: str) -> str:
 def remove_abandoned(database: Database) -> None:
     """Remove what replays left that were killed."""
     with database.read() as connection:
-        left = [name for name, value in state.named(connection, _UNDER_WAY).items() if _is_abandoned(value)]
+        left = [name for name, value in state.named(connection, _UNDER_WAY).items() if _is_abandoned(name, value)]
     for prefix in left:
         remove(database, prefix)
 
@@ -151,7 +193,7 @@ def remove(database: Database, prefix: str) -> None:
             while _remove_some(database, name):
                 pass
         with database.write() as connection:
-            connection.execute(f'DROP {kind} IF EXISTS "{name}"')
+            connection.execute(f"DROP {kind} IF EXISTS {_quoted(name)}")
     with database.write() as connection:
         state.forget(connection, prefix)
     database.checkpoint()
@@ -161,25 +203,35 @@ def _remove_some(database: Database, table: str) -> bool:
     with database.write() as connection:
         (secure,) = connection.execute("PRAGMA secure_delete").fetchone()
         connection.execute("PRAGMA secure_delete = OFF")  # all that is removed here stands elsewhere too
-        some = f'SELECT run_id FROM "{table}" LIMIT {_ROWS_AT_ONCE}'
-        removed = connection.execute(f'DELETE FROM "{table}" WHERE run_id IN ({some})').rowcount
-        connection.execute(f"PRAGMA secure_delete = {secure}")
+        some = f"SELECT run_id FROM {_quoted(table)} LIMIT {_ROWS_AT_ONCE}"
+        try:
+            removed = connection.execute(f"DELETE FROM {_quoted(table)} WHERE run_id IN ({some})").rowcount
+        finally:
+            connection.execute(f"PRAGMA secure_delete = {secure}")
     return removed > 0
 
 
 def _whose() -> str:
-    identity = origin.source()
-    return json.dumps({"host": identity.get("host"), "pid": identity.get("pid"), "since": text_of(origin.utc_now())})
+    host, boot = origin.machine()
+    return json.dumps({"host": host, "boot": boot, "pid": os.getpid(), "since": text_of(origin.utc_now())})
 
 
-def _is_abandoned(whose: str) -> bool:
-    """Whether the replay that left this is gone: its process, if that was on this machine, or for long."""
+def _is_abandoned(prefix: str, whose: str) -> bool:
+    """Whether the replay that left this is gone: its process, if that was on this machine, or else for long."""
     said = json.loads(whose)
-    if said["host"] == origin.source().get("host") and said["pid"] != os.getpid():
-        try:
-            os.kill(int(said["pid"]), 0)
-        except ProcessLookupError:
-            return True
-        except PermissionError:
-            return False
-    return origin.utc_now() - parse_moment(said["since"]) > _ABANDONED
+    host, boot = origin.machine()
+    if said["host"] != host:
+        return origin.utc_now() - parse_moment(said["since"]) > _ABANDONED
+    if said["pid"] == os.getpid():
+        return prefix not in _at_work
+    return said["boot"] != boot or not _lives(int(said["pid"]))
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -80,6 +80,7 @@ _TRANSLATIONS = (
             f"the file {place} is damaged ({text}). Put a backup in its place with `ledger restore-backup`."
         ),
     ),
+    ("no such table: replaying_", lambda place, text: LedgerBusy(place, by="another replay, which overtook this one")),
     (
         "no such table",
         lambda place, text: LedgerDamaged(

@@ -141,6 +141,7 @@ CASES: list[Case] = [
     ("LedgerUnreachable", lambda path, _: raised(Ledger(path.parent).init_db), "Check the disk's space and the rights"),
     ("LedgerUnreachable", lambda *_: driver(OSError(28, "No space left")), "Mend the place, then do the same again"),
     ("LedgerDamaged", lambda *_: driver(sqlite3.OperationalError("Could not decode to UTF-8")), "Find where with `ledger verify`"),
+    ("LedgerBusy", lambda *_: driver(sqlite3.OperationalError("no such table: replaying_a_b")), "overtook .*Do the same again"),
     ("LedgerUnreachable", lambda *_: driver(sqlite3.DatabaseError("not authorized")), "start the process anew"),
     ("LedgerDamaged", lambda *_: driver(sqlite3.DatabaseError("malformed")), "Put a backup in its place with `ledger"),
     ("LedgerDamaged", lambda *_: driver(sqlite3.OperationalError("no such table: x")), "Put a backup in its place"),

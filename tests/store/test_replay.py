@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import os
+import json
 import sqlite3
 import subprocess
 import sys
@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from random import Random
 
@@ -20,10 +21,12 @@ from hypothesis import strategies as st
 
 from ledger import Ledger
 from ledger.doctor import examine
+from ledger.errors import LedgerBusy
 from ledger.events import Event
 from ledger.progress import Progress
 from ledger.projections.run import COLUMNS, HYPERPARAMETERS
 from ledger.store import folding, replay, swap
+from ledger.store.tables import Projection
 from tests.builders import (
     annotated,
     completed,
@@ -176,6 +179,9 @@ def test_what_others_hung_on_the_tables_survives(path: Path) -> None:
             "CREATE VIEW crashed AS SELECT run_id FROM training_runs WHERE status = 'crashed'",
             "CREATE INDEX by_name ON training_runs (run_name, batch_size) WHERE run_name IS NOT NULL",
             'CREATE UNIQUE INDEX "by_run" ON "voided_runs" (run_id, host)',
+            'create  index "odd ""name (really)"\non"TRAINING_RUNS"(host)',
+            "create unique index if not exists main.[an other] on training_runs (run_id, `host`)",
+            "CREATE INDEX `by ``mark` ON 'training_runs' (\"host\")",
             "CREATE TABLE seen (run_id TEXT)",
             "CREATE TRIGGER note AFTER INSERT ON training_runs BEGIN INSERT INTO seen VALUES (NEW.run_id); END",
         )
@@ -208,16 +214,24 @@ def test_a_connection_that_was_open_before_sees_the_new_tables(path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "what", ["an index whose name we cannot read", "a schema that nobody may touch", "an index meanwhile"]
+    "what",
+    [
+        "an index that we cannot read",
+        "an index that names its table",
+        "a schema that nobody may touch",
+        "an index meanwhile",
+    ],
 )
 def test_where_tables_cannot_be_exchanged_they_are_rebuilt(
-    path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:
-    """Then writers wait for it, and the tables come out the same."""
+    """Then writers wait for it, which is said with the reason, and the tables come out the same."""
     with Ledger(path) as book:
         book.append(some_runs(20))
-        if what == "an index whose name we cannot read":
-            behind(path, 'CREATE INDEX "odd name (really)" ON training_runs (host)')
+        if what == "an index that we cannot read":
+            behind(path, "CREATE INDEX odd /* really */ ON training_runs (host)")
+        elif what == "an index that names its table":
+            behind(path, "CREATE INDEX i ON training_runs (host) WHERE training_runs.host IS NOT NULL")
         elif what == "an index meanwhile":
             copied = swap.exchangeable
             monkeypatch.setattr(
@@ -226,7 +240,7 @@ def test_where_tables_cannot_be_exchanged_they_are_rebuilt(
         else:
 
             def refuse(*_: object) -> None:
-                raise swap.Unexchangeable
+                raise swap.Unexchangeable("may not be modified")
 
             monkeypatch.setattr(replay, "exchange", refuse)
         before = shown(book)
@@ -234,6 +248,8 @@ def test_where_tables_cannot_be_exchanged_they_are_rebuilt(
         assert book.replay() == 20
         assert (shown(book), bool(book.verify())) == (before, True)
     assert not [name for name in schema(path) if name.startswith("replaying_")]
+    (said,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert "rebuilds the tables where they are" in said.getMessage()
 
 
 def test_two_replays_at_once_do_not_meet(path: Path) -> None:
@@ -291,23 +307,77 @@ def test_a_replay_that_is_killed_leaves_everything_whole(path: Path) -> None:
 
 
 def test_the_replay_of_another_that_lives_is_left_alone(path: Path) -> None:
-    """Only what is abandoned is removed: by a process that is gone, or that wrote nothing for a quarter of an hour."""
+    """Removed is what a process left that is gone, or that said nothing for a quarter of an hour from elsewhere."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    living = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    here, long_ago = json.loads(swap._whose()), "2020-01-01T00:00:00.000000Z"
+    said = {
+        "lives": {"pid": living.pid, "since": long_ago},
+        "far": {"host": "elsewhere", "boot": "another", "pid": gone.pid},
+        "dead": {"pid": gone.pid},
+        "rebooted": {"pid": living.pid, "boot": "an earlier one"},
+        "silent": {"host": "elsewhere", "pid": living.pid, "since": long_ago},
+        "mine": {},
+    }
     with Ledger(path) as book:
         book.append(some_runs(3))
-        behind(path, *(f"CREATE TABLE replaying_{mark}_x (run_id TEXT)" for mark in ("lives", "dead", "old")))
-        gone = subprocess.Popen([sys.executable, "-c", ""])
-        gone.wait()
-        here = swap._whose()
-        old = here.replace('"since": "20', '"since": "19')
+        behind(path, *(f"CREATE TABLE replaying_{mark}_x (run_id TEXT)" for mark in said))
         with book._database.write() as connection:
-            for mark, whose in (
-                ("lives", here),
-                ("dead", here.replace(f'"pid": {os.getpid()}', f'"pid": {gone.pid}')),
-                ("old", old),
-            ):
-                swap.state.remember(connection, f"replaying_{mark}_", whose)
+            for mark, differing in said.items():
+                swap.state.remember(connection, f"replaying_{mark}_", json.dumps(here | differing))
         book.replay()
-    assert [name for name in schema(path) if name.startswith("replaying_")] == ["replaying_lives_x"]
+    living.communicate(b"\n")
+    assert {name for name in schema(path) if name.startswith("replaying_")} == {"replaying_lives_x", "replaying_far_x"}
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_long_replay_is_not_overtaken_by_one_of_another_thread(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However old it is; and what another machine's goes by is said anew with every part."""
+    monkeypatch.setattr(swap, "_ABANDONED", timedelta(0))
+    with Ledger(path) as book, Ledger(path) as other:
+        book.append(some_runs(20))
+        said: list[str] = []
+
+        def begin_another(_: int) -> None:
+            swap.remove_abandoned(other._database)
+            with other._database.read() as connection:
+                said.extend(swap.state.named(connection, "replaying_").values())
+
+        after_each_part(monkeypatch, begin_another)
+        book.replay()
+        assert book.verify()
+    assert len({json.loads(whose)["since"] for whose in said}) > 3
+
+
+def test_a_replay_whose_tables_are_gone_says_to_do_it_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger is not damaged by that, and no backup has to be put back."""
+    with Ledger(path) as book:
+        book.append(some_runs(3))
+        write = replay._write
+
+        def without_tables(connection: sqlite3.Connection, tables: Projection, *more: object) -> None:
+            for table in tables:
+                connection.execute(f"DROP TABLE {table.name}")
+            write(connection, tables, *more)
+
+        monkeypatch.setattr(replay, "_write", without_tables)
+        with pytest.raises(LedgerBusy, match="another replay, which overtook this one"):
+            book.replay()
+        monkeypatch.undo()
+        assert (book.replay(), bool(book.verify())) == (3, True)
+
+
+def test_what_is_removed_is_overwritten_as_before_also_after_a_failure(path: Path) -> None:
+    """Only what a replay built itself is freed without that."""
+    with Ledger(path) as book:
+        book.append(some_runs(3))
+        with book._database.write() as connection:
+            connection.execute("PRAGMA secure_delete = ON")
+        with pytest.raises(LedgerBusy):
+            swap._remove_some(book._database, "replaying_gone")
+        with book._database.write() as connection:
+            assert connection.execute("PRAGMA secure_delete").fetchone() == (1,)
 
 
 @pytest.mark.parametrize(

@@ -86,18 +86,21 @@ def _exchange_when_caught_up(database: Database, tables: Projection, reached: in
     Each turn takes more than the one before, so that whoever appends fast is caught up with all the same;
     where few are never left, the turn after the last takes what there is.
     """
-    with database.read() as connection:
-        suspected = suspects(connection, tables)
+    suspected: list[str] | None = None
     for turn in count():
         with database.write() as connection:
             behind = _behind(connection, reached)
             reached = _catch_up(connection, tables, reached, _EVENTS_AT_ONCE << turn)
             still_at_work(connection, tables)
-            if behind <= _LAST_EVENTS_MAX or (turn >= _TURNS_MAX and not _behind(connection, reached)):
+            few = behind <= _LAST_EVENTS_MAX or (turn >= _TURNS_MAX and not _behind(connection, reached))
+            if few and suspected is not None:
                 keep_evidence(connection, tables, suspected)
                 state.remember(connection, state.FOLDED_BY, fold_stamp())
                 exchange(connection, tables)
                 return
+        if few:  # by now only what was appended just now differs without a cause
+            with database.read() as connection:
+                suspected = suspects(connection, tables)
         database.checkpoint()
 
 

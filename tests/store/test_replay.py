@@ -25,7 +25,7 @@ from ledger.errors import LedgerBusy
 from ledger.events import Event
 from ledger.progress import Progress
 from ledger.projections.run import COLUMNS, HYPERPARAMETERS
-from ledger.store import folding, replay, swap
+from ledger.store import folding, replay, sqlite, swap
 from ledger.store.tables import Projection
 from tests.builders import (
     annotated,
@@ -402,6 +402,31 @@ def test_a_replay_hides_no_cut(path: Path, cut: str, kind: str) -> None:
     assert "row" not in after
 
 
+@pytest.mark.usefixtures("small_parts")
+def test_runs_that_were_appended_to_meanwhile_are_no_evidence(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the tables are exchanged, time is spent on heads that differ for a cause, and on no others."""
+    looked_at: list[set[str]] = []
+    keep = replay.keep_evidence
+
+    def look_and_keep(connection: sqlite3.Connection, tables: Projection, run_ids: list[str]) -> None:
+        looked_at.append(set(run_ids))
+        keep(connection, tables, run_ids)
+
+    monkeypatch.setattr(replay, "keep_evidence", look_and_keep)
+    with Ledger(path) as book, Ledger(path) as other:
+        book.append(some_runs(40))
+        behind(path, "UPDATE training_heads SET version = 9 WHERE run_id = 'r5'")
+
+        def append_some(number: int) -> None:
+            if number == 13:  # the last part
+                other.append([heartbeat(50, run=f"r{run}", step=1) for run in range(6, 40)])
+
+        after_each_part(monkeypatch, append_some)
+        book.replay()
+        assert book.verify().differences[0].kind == "head"
+    assert looked_at == [{"r5"}]
+
+
 def test_a_better_extraction_reaches_old_runs_by_replay(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The doctor says that a replay is due as soon as the rules differ, and no more once it was done."""
     with Ledger(path) as book:
@@ -434,6 +459,26 @@ def test_however_few_events_are_held_at_a_time(kept: int, waiting: int, page: in
         book.replay()
         assert book.verify(), book.verify().differences
         assert shown(book) == before
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_whoever_appends_fast_is_caught_up_with(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between any two turns of the replay come more events than it calls few, and it ends all the same."""
+    with Ledger(path) as book, Ledger(path) as other:
+        book.append(some_runs(20))
+        turns = iter(range(1000))
+        checkpoint = sqlite.Database.checkpoint
+
+        def append_and_checkpoint(database: sqlite.Database) -> None:
+            run = f"r{next(turns) % 25}"
+            other.append([heartbeat(step, run=run, step=step) for step in range(10)])
+            checkpoint(database)
+
+        monkeypatch.setattr(sqlite.Database, "checkpoint", append_and_checkpoint)
+        book.replay()
+        monkeypatch.undo()
+        assert next(turns) < 30
+        assert book.verify(), book.verify().differences
 
 
 def test_progress_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@
     . LedgerClosed
     . LedgerUnreachable          what a spool is there for: locked out, full, damaged or away
       - LedgerBusy, LedgerDamaged
+      - FileUnreadable           one file of a spool; the others can be read
     . NotTheSame                 what was carried over is not what was read
   x MissingExtra                 a part that needs one more installation
 """
@@ -249,6 +250,11 @@ class LedgerBusy(LedgerUnreachable):
 
 class LedgerDamaged(LedgerUnreachable):
     """The database itself says that the file is damaged."""
+
+
+class FileUnreadable(LedgerUnreachable):
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(f"{path} cannot be read ({why}). See to its rights and its disk, then do the same again.")
 
 
 class LedgerClosed(Unreachable):

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from ledger.errors import InvalidValue, LedgerUnreachable
+from ledger.errors import FileUnreadable, InvalidValue, LedgerUnreachable
 from ledger.settings import is_spool, location, shown
-from ledger.spool.places import Spool, open_spool
-from ledger.store.merging import Arrival, Source, arriving
+from ledger.spool.places import Spool, Spooled, open_spool
+from ledger.store.merging import Arrival, Refusal, Source, arriving
 from ledger.store.sources import opened_file
 
 __all__ = ["opened_source"]
@@ -44,10 +44,16 @@ class _Spooled:
     def arrivals(self) -> Iterator[Arrival]:
         """Yield the events; at another reading no more of a file than at the first."""
         for file in self._files:
-            last = self._read.get(file.name)
-            number = 0
-            for number, line in file.lines():
-                if last is not None and number > last:
-                    break
-                yield arriving(f"{file.name}:{number}", line, 1)
-            self._read.setdefault(file.name, number)
+            try:
+                yield from self._of_file(file)
+            except FileUnreadable as exc:  # which is no reason to leave the others
+                yield Arrival(file.name, 0, 0, Refusal(file.name, None, str(exc)))
+
+    def _of_file(self, file: Spooled) -> Iterator[Arrival]:
+        last = self._read.get(file.name)
+        number = 0
+        for number, line in file.lines():
+            if last is not None and number > last:
+                break
+            yield arriving(f"{file.name}:{number}", line, 1)
+        self._read.setdefault(file.name, number)

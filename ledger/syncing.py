@@ -6,11 +6,12 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
-from ledger.errors import LedgerError
+from ledger.errors import FileUnreadable, LedgerError
 from ledger.spool.places import Spool, Spooled
 from ledger.store.holding import holds
-from ledger.store.merging import Merged, Refusal, merge_lines
+from ledger.store.merging import Arrival, Merged, Refusal, arriving, merge_arrivals
 from ledger.store.sqlite import Database
 
 __all__ = ["Synced", "sync", "sync_files"]
@@ -23,7 +24,7 @@ _log = logging.getLogger("ledger")
 class Synced:
     """How many events the spools' files held and what became of them, and how many files were removed.
 
-    Of the refused the first few are listed.
+    Of the refused the first few are listed; a file that cannot be read counts as one.
     """
 
     files: int
@@ -40,7 +41,7 @@ def sync(database: Database, spools: Iterable[Spool], *, clear: bool) -> Synced:
     merged, files, cleared = Merged(), 0, 0
     for spool in spools:
         for file in spool.files():
-            merged += _merge(database, [file], spool.place)
+            merged += merge_arrivals(database, _arrivals_or_refusal(file, spool.place), spool.place)
             files += 1
             cleared += clear and file.clear(partial(holds, database))
     return Synced(files, cleared, merged.events, merged.new, merged.known, merged.refused, merged.refusals)
@@ -48,20 +49,35 @@ def sync(database: Database, spools: Iterable[Spool], *, clear: bool) -> Synced:
 
 def sync_files(database: Database, files: Sequence[Spooled], place: str) -> int:
     """Merge these files of a spool, clear what may be cleared, and return how many events were new."""
-    merged = _merge(database, files, place)
+    merged = merge_arrivals(database, chain.from_iterable(_arrivals(file, place) for file in files), place)
+    staying = []
     for file in files:
         try:
-            file.clear(partial(holds, database))
+            if not file.clear(partial(holds, database)):
+                staying.append(file.name)
         except LedgerError as exc:  # its events are where they belong; the file may lie there a little longer
             _log.info("%s of %s stays: %s", file.name, place, exc)
+    if merged.refused:
+        _warn(merged, staying)
     return merged.new
 
 
-def _merge(database: Database, files: Sequence[Spooled], place: str) -> Merged:
-    return merge_lines(database, _lines(files, place), came_from=place)
+def _warn(merged: Merged, staying: Sequence[str]) -> None:
+    """Nobody sees the answer of what is brought in by itself; what is refused of it is in no table."""
+    first = merged.refusals[0]
+    stays = f"; what is refused stays there, in {', '.join(staying)}" if staying else ""
+    _log.warning("%d spooled event(s) refused, the first at %s: %s%s", merged.refused, first.where, first.reason, stays)
 
 
-def _lines(files: Iterable[Spooled], place: str) -> Iterator[tuple[str, str]]:
-    for file in files:
-        for number, line in file.lines():
-            yield f"{place}/{file.name}:{number}", line
+def _arrivals_or_refusal(file: Spooled, place: str) -> Iterator[Arrival]:
+    """What a file holds, or that it cannot be read, which is no reason to leave the others."""
+    try:
+        yield from _arrivals(file, place)
+    except FileUnreadable as exc:
+        where = f"{place}/{file.name}"
+        yield Arrival(where, 0, 0, Refusal(where, None, str(exc)))
+
+
+def _arrivals(file: Spooled, place: str) -> Iterator[Arrival]:
+    for number, line in file.lines():
+        yield arriving(f"{place}/{file.name}:{number}", line, len(line))

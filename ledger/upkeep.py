@@ -83,6 +83,9 @@ class Upkeep(Handle):
         if not spools:
             raise AskedWrongly("sync(...) needs a spool: a folder, or s3://bucket/prefix.")
         places = [open_spool(spool) for spool in spools]
+        if not self._database.exists():
+            for place in places:
+                next(iter(place.files()), None)  # a mistyped place creates no ledger
         with self._database.write():  # creates the ledger, as the first write does
             pass
         return syncing.sync(self._database, places, clear=clear)

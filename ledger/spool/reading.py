@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from ledger.errors import LedgerUnreachable
+from ledger.errors import FileUnreadable, LedgerUnreachable
 from ledger.spool.locking import hold
 from ledger.spool.naming import FileName
 
@@ -29,10 +29,16 @@ class SpoolFolder:
 
     def files(self) -> Iterator[SpoolFile]:
         """Yield the files in the order of their names."""
+        if self._path.is_file():
+            raise LedgerUnreachable(
+                f"{self.place} is no folder but one file. Take it in with `ledger merge {self.place}`, "
+                "or give the folder that the spool files lie in."
+            )
         if not self._path.is_dir():
             raise LedgerUnreachable(f"no spool at {self.place}. Give the folder that the spool files lie in.")
         for path in sorted(self._path.rglob(f"*{_SUFFIX}")):
-            if not path.name.startswith("."):  # what rsync has not finished yet
+            # A point begins what rsync has not finished yet; a folder may bear the name of a run.
+            if not path.name.startswith(".") and not os.path.isdir(path):  # noqa: PTH112 -- is_dir() raises
                 yield SpoolFile(path, path.relative_to(self._path).as_posix())
 
     def lines(self) -> Iterator[tuple[str, int, str]]:
@@ -55,16 +61,17 @@ class SpoolFile:
         self.name = name or path.name
 
     def lines(self) -> Iterator[tuple[int, str]]:
-        """Yield each complete line with its number; nothing where somebody has moved the file in and removed it."""
+        """Yield each complete line with its number; nothing where somebody has moved the file in and removed it.
+
+        Raises FileUnreadable.
+        """
         try:
             file = self._opened()
             if file is not None:
                 with file:
                     yield from complete_lines(file)
         except OSError as exc:
-            raise LedgerUnreachable(
-                f"{self._path} cannot be read ({exc.strerror or exc}). See to its rights and its disk, then sync again."
-            ) from exc
+            raise FileUnreadable(str(self._path), exc.strerror or str(exc)) from exc
 
     def clear(self, holds: Callable[[Iterable[str]], bool]) -> bool:
         """Remove the file if nobody writes to it any more and *holds* says so of all its lines."""

@@ -26,7 +26,7 @@ from ledger.store.sqlite import Database
 from ledger.store.statements import Connection, Statement, bound, compiled
 from ledger.store.tables import conflicts
 
-__all__ = ["HERE", "Arrival", "Merged", "Refusal", "Source", "arriving", "digests", "merge_lines", "merge_source"]
+__all__ = ["HERE", "Arrival", "Merged", "Refusal", "Source", "arriving", "digests", "merge_arrivals", "merge_source"]
 
 BATCH_EVENTS_MAX = 1000
 BATCH_BYTES_MAX = 4_000_000
@@ -91,9 +91,9 @@ class Source(Protocol):
     def arrivals(self) -> Iterator[Arrival]: ...
 
 
-def merge_lines(database: Database, lines: Iterable[tuple[str, str]], came_from: str) -> Merged:
-    """Merge lines, each given with where it stands, as they come; nothing is read a second time."""
-    return _merge(database, (arriving(where, line, len(line)) for where, line in lines), came_from, Pace(0, None))
+def merge_arrivals(database: Database, arrivals: Iterable[Arrival], came_from: str) -> Merged:
+    """Merge what arrives, as it comes; nothing is read a second time."""
+    return _merge(database, arrivals, came_from, Pace(0, None))
 
 
 def arriving(where: str, line: str, steps: int) -> Arrival:

@@ -117,6 +117,7 @@ CASES: list[Case] = [
     made(errors.OnlyASpool, "/data/spool", mend="Move it into its ledger with `ledger --db LEDGER sync /data/spool`"),
     made(errors.NewerLedger, PLACE, ["m009"], mend="Update with: pip install --upgrade training-run-ledger"),
     made(errors.LedgerBusy, PLACE, 30, mend="Do the same again; .*find the holder"),
+    made(errors.FileUnreadable, "/data/a.jsonl", "Permission denied", mend="See to its rights and its disk, then do"),
     made(errors.LedgerClosed, mend=r"Open a new one with Ledger\(url\)"),
     made(errors.LedgerClosed, "view", "as_of(...)", mend=r"Open a new one with as_of\("),
     made(errors.NotTheSame, "event 7", PLACE, mend="`ledger verify` on both, then do the same again"),

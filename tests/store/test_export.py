@@ -20,10 +20,9 @@ from ledger.cli.main import main
 from ledger.errors import InvalidValue, LedgerUnreachable, NoLedger
 from ledger.events import Event
 from ledger.progress import Progress
-from ledger.store.merging import merge_lines
 from tests.builders import completed, heartbeat, launched, shown, started, trials, unknown
 from tests.store.crowd import writing
-from tests.store.test_merge_lines import counts
+from tests.store.test_merge_lines import counts, merged
 from tests.strategies import histories
 
 
@@ -51,9 +50,9 @@ def test_any_ledger_comes_out_of_its_export(events: list[Event], backwards: bool
     with Ledger(":memory:") as book, Ledger(":memory:") as other:
         book.append(events)
         lines = exported(book)[:: -1 if backwards else 1]
-        merged = merge_lines(other._database, [(f"line {n}", line) for n, line in enumerate(lines)], "an export")
+        answer = merged(other, [(f"line {n}", line) for n, line in enumerate(lines)], "an export")
 
-        assert counts(merged) == (len(events), len(events), 0, 0)
+        assert counts(answer) == (len(events), len(events), 0, 0)
         assert {(e.event_id, e.digest) for e in other.events()} == {(e.event_id, e.digest) for e in book.events()}
         assert (shown(other), other.verify().differences) == (shown(book), ())
 

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import random
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -379,6 +380,24 @@ def test_a_fork_spools_for_itself(book: Ledger, path: Path, spool: Path) -> None
         another.append(heartbeat(3, run="known"))
 
     assert (spooled(spool), sum(1 for _ in book.events())) == ([], 5)
+
+
+def test_what_is_refused_when_it_is_brought_in_is_said(
+    book: Ledger, path: Path, spool: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody asked for it, so that a log is the only place: where and why, and the file that keeps it."""
+    book.append(heartbeat(0, run="known", number=7))
+    with locked(path):
+        book.append(heartbeat(0, run="known", number=7, step=1))
+    book.append(heartbeat(1, run="known"))
+    put(spool, name_of(sealed=True), end="garbage\n")
+    with Ledger(path) as another:
+        another.append(heartbeat(2, run="known"))
+    conflict, garbage = (text for text in caplog.messages if "spooled event" in text)
+
+    assert re.fullmatch(rf"1 spooled event\(s\) refused, the first at {spool}/.*:1: known with other .*", conflict)
+    assert "stays there" not in conflict
+    assert f"; what is refused stays there, in {next(spool.iterdir()).name}" in garbage
 
 
 def test_the_first_write_of_a_process_takes_over_what_others_left(path: Path, spool: Path) -> None:

@@ -14,7 +14,7 @@ from ledger import Ledger
 from ledger.events import Event, Fact
 from ledger.events.lines import line_of
 from ledger.store import merging
-from ledger.store.merging import Merged, merge_lines
+from ledger.store.merging import Merged, arriving, merge_arrivals
 from tests.builders import completed, heartbeat, launched, shown, started, told
 
 
@@ -25,7 +25,7 @@ def lines_of(*events: Event) -> list[tuple[str, str]]:
 
 
 def merged(book: Ledger, lines: Iterable[tuple[str, str]], came_from: str = "elsewhere") -> Merged:
-    return merge_lines(book._database, lines, came_from)
+    return merge_arrivals(book._database, (arriving(where, line, len(line)) for where, line in lines), came_from)
 
 
 def counts(found: Merged) -> tuple[int, int, int, int]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
@@ -14,12 +16,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger import Ledger
+from ledger.cli.main import main
 from ledger.errors import AskedWrongly, LedgerUnreachable
 from ledger.events import Event, Fact
 from ledger.events.lines import line_of
@@ -169,6 +173,54 @@ def test_a_sync_needs_a_spool(tmp_path: Path, book: Ledger) -> None:
         book.sync(tmp_path / "nowhere")
     with pytest.raises(AskedWrongly, match="needs a spool"):
         book.sync()
+
+
+def test_a_mistyped_place_creates_no_ledger(tmp_path: Path) -> None:
+    """The spool is looked at first."""
+    with Ledger(tmp_path / "new" / "runs.db") as new, pytest.raises(LedgerUnreachable, match="no spool at"):
+        new.sync(tmp_path / "nowhere")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_file_is_for_merge(book: Ledger, folder: Path) -> None:
+    """A sync of it says so, and merge takes it in."""
+    path = put(folder, name_of(), launched(0))
+    with pytest.raises(LedgerUnreachable, match=re.escape(f"Take it in with `ledger merge {path}`")):
+        book.sync(path)
+
+    assert book.merge(path).new == 1
+
+
+@pytest.mark.parametrize("verb", ["sync", "merge"])
+def test_a_folder_may_bear_the_name_of_a_file(book: Ledger, folder: Path, verb: str) -> None:
+    """As copied objects of a run have it that is called so."""
+    put(folder, "model.jsonl/00000000-0000-0000-0000-000000000001.jsonl", launched(0))
+
+    assert getattr(book, verb)(folder).new == 1
+
+
+@pytest.mark.parametrize("verb", ["sync", "merge"])
+def test_a_file_that_cannot_be_read_does_not_stop_the_others(
+    path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    """It is named, the exit code says it, and it stays."""
+    for name in "abc":
+        put(folder, f"{name}.jsonl", launched(0, run=name))
+    real = Path.open
+
+    def failing(self: Path, *said: Any, **more: Any) -> IO[Any]:
+        if self.name == "b.jsonl":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(self, *said, **more)
+
+    monkeypatch.setattr(Path, "open", failing)
+    assert main(["--db", str(path), verb, str(folder)]) == 1
+
+    assert f"{folder / 'b.jsonl'} cannot be read (Permission denied)" in capsys.readouterr().out
+    with Ledger(path) as book:
+        assert [row["run_id"] for row in book.query_runs(order_by="run_id")] == ["a", "c"]
+    assert len(list(folder.iterdir())) == 3
 
 
 def lock_out(path: Path) -> Iterator[None]:

@@ -263,10 +263,14 @@ class LedgerClosed(Unreachable):
 
 
 class NotTheSame(Unreachable):
-    def __init__(self, what: str, place: str) -> None:
+    def __init__(self, what: str, place: str, *, replay_is_due: bool = False) -> None:
+        why = (
+            "What was read was folded by other rules than this version's: do `ledger replay` there"
+            if replay_is_due
+            else "Somebody changed one of the two, now or before: find the difference with `ledger verify` on both"
+        )
         super().__init__(
-            f"{what} was carried over to {place}, and is not the same there. Somebody changed one of the two, now or "
-            "before: find the difference with `ledger verify` on both, then do the same again."
+            f"{what} was carried over to {place}, and is not the same there. {why}, then do the same again."
         )
 
 

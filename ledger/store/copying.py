@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from ledger.errors import InvalidValue, NotTheSame, shortened
 from ledger.progress import Pace, Watcher
 from ledger.store import replay
+from ledger.store.inspect import replay_is_due
 from ledger.store.sqlite import MEMORY, Database
 from ledger.store.statements import Connection, Statement, StoredRow, bound, compiled
 from ledger.store.tables import (
@@ -110,7 +111,8 @@ def _compare(here: Connection, there: Connection, table: sa.Table, place: str, p
     names = table.columns.keys()
     for ours, theirs in zip_longest(_reading(table).ask(here), _reading(table).ask(there)):
         if ours != theirs:
-            raise NotTheSame(f"{_first_difference(names, ours, theirs)} of {table.name}", place)
+            what = f"{_first_difference(names, ours, theirs)} of {table.name}"
+            raise NotTheSame(what, place, replay_is_due=replay_is_due(here))
         if table is training_events:
             pace.step()
 

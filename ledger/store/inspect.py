@@ -27,7 +27,7 @@ from ledger.store.tables import (
     voided_runs,
 )
 
-__all__ = ["Ahead", "Conflict", "Contested", "Inspection", "copies_beside", "damage", "inspect"]
+__all__ = ["Ahead", "Conflict", "Contested", "Inspection", "copies_beside", "damage", "inspect", "replay_is_due"]
 
 AHEAD_HOURS_MAX = 1
 
@@ -83,7 +83,7 @@ def inspect(connection: Connection) -> Inspection:
     (journal_mode,) = connection.execute("PRAGMA journal_mode").fetchone()
     return Inspection(
         journal_mode=journal_mode,
-        replay_is_due=_replay_is_due(connection),
+        replay_is_due=replay_is_due(connection),
         events=_count(connection, training_events),
         runs=_count(connection, training_runs),
         voided=_count(connection, voided_runs),
@@ -97,7 +97,7 @@ def inspect(connection: Connection) -> Inspection:
     )
 
 
-def _replay_is_due(connection: Connection) -> bool:
+def replay_is_due(connection: Connection) -> bool:
     """Whether the tables were folded by other rules than this code's, as far as anybody wrote it down."""
     by = state.named(connection, state.FOLDED_BY).get(state.FOLDED_BY)
     return by != fold_stamp() and _count(connection, training_heads) > 0

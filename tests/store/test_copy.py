@@ -148,6 +148,17 @@ def test_a_row_that_is_not_its_fold_stops_the_copy(book: Ledger, path: Path, tmp
     assert book.copy(tmp_path / "copy.db").runs == 2
 
 
+def test_rows_of_other_rules_are_not_copied_but_replayed(book: Ledger, path: Path, tmp_path: Path) -> None:
+    """Where a replay is due, nobody changed anything: the error names it, and not the search for a culprit."""
+    book.append(launched(0))
+    behind(path, "UPDATE training_runs SET host = 'older'", "UPDATE ledger_state SET value = 'older rules'")
+    with pytest.raises(NotTheSame, match="do `ledger replay` there, then do the same again"):
+        book.copy(tmp_path / "copy.db")
+
+    book.replay()
+    assert book.copy(tmp_path / "copy.db").runs == 1
+
+
 @pytest.mark.parametrize("table", ["training_events", "training_heads", "training_claims"])
 def test_what_did_not_arrive_is_found(
     book: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str

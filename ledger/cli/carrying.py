@@ -24,7 +24,8 @@ def export(said: Namespace) -> int:
     """Write all events as of one moment, one object a line (docs/exports.md).
 
     FILE is not there yet; where it ends in .gz it is zipped; - is the standard output, and then nothing else
-    is printed. With --json: {"export": the file, "events": how many}.
+    is printed. With --json: {"export": the file, "events": how many, "conflicts": how many that are
+    kept aside}.
     """
     to_stdout = said.destination == "-"
     with opened(said) as ledger, watched("export") as progress:
@@ -32,9 +33,10 @@ def export(said: Namespace) -> int:
     if to_stdout:
         return 0
     if said.as_json:
-        say_document({"export": str(made.path), "events": made.events})
+        say_document({"export": str(made.path), "events": made.events, "conflicts": made.conflicts})
     else:
-        say(visible(f"{made.path}: {counted(made.events, 'event')}"))
+        kept = f", and {counted(made.conflicts, 'conflict')} kept aside" if made.conflicts else ""
+        say(visible(f"{made.path}: {counted(made.events, 'event')}{kept}"))
     return 0
 
 

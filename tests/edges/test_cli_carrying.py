@@ -45,8 +45,15 @@ def test_an_export_says_how_many(ask: Ask, tmp_path: Path) -> None:
     """In words, or as JSON; a file that is there is not written over."""
     assert ask("export", f"{tmp_path}/a.jsonl")[:2] == (0, f"{tmp_path}/a.jsonl: 2 events\n")
     code, out, _ = ask("export", f"{tmp_path}/b.jsonl.gz", "--json")
-    assert (code, json.loads(out)) == (0, {"export": f"{tmp_path}/b.jsonl.gz", "events": 2})
+    assert (code, json.loads(out)) == (0, {"export": f"{tmp_path}/b.jsonl.gz", "events": 2, "conflicts": 0})
     assert ask("export", f"{tmp_path}/a.jsonl")[0] == 2
+
+
+def test_an_export_says_what_is_kept_aside(ask: Ask, other: Path, tmp_path: Path) -> None:
+    """Its lines are more than its events where the ledger keeps a conflict."""
+    ask("merge", str(other))
+
+    assert ask("export", f"{tmp_path}/a.jsonl")[1] == f"{tmp_path}/a.jsonl: 3 events, and 1 conflict kept aside\n"
 
 
 @pytest.mark.parametrize("words", [[], ["--json"]])

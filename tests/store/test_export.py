@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from ledger import Ledger
 from ledger.cli.main import main
 from ledger.errors import InvalidValue, LedgerUnreachable, NoLedger
-from ledger.events import Event
+from ledger.events import Event, Fact
+from ledger.events.lines import line_of
 from ledger.progress import Progress
 from tests.builders import completed, heartbeat, launched, shown, started, trials, unknown
 from tests.store.crowd import writing
-from tests.store.test_merge_lines import counts, merged
+from tests.store.test_merge_lines import counts, kept_aside, merged
 from tests.strategies import histories
 
 
@@ -103,6 +104,27 @@ def test_an_export_is_of_one_moment_while_writers_write(path: Path, tmp_path: Pa
         assert [line["position"] for line in lines] == list(range(1, export.events + 1))
     assert [export.events for export in made] == sorted(export.events for export in made)
     assert made[-1].events > 2
+
+
+def test_conflicts_go_along(book: Ledger, path: Path, tmp_path: Path) -> None:
+    """What is kept aside stands behind the events, without what is local, and is kept aside where it is merged too."""
+    book.append([started(0, number=1), heartbeat(1)])
+    other = started(5, number=1)
+    with Ledger(tmp_path / "other.db") as another:
+        another.append(other)
+        book.merge(tmp_path / "other.db")
+    export = book.export(tmp_path / "all.jsonl")
+    *_, kept = map(json.loads, (tmp_path / "all.jsonl").read_text().splitlines())
+    with Ledger(tmp_path / "third.db") as third:
+        answer = third.merge(tmp_path / "all.jsonl")
+        again = third.merge(tmp_path / "all.jsonl")
+
+        assert shown(third) == shown(book)
+    assert (export.events, export.conflicts) == (2, 1)
+    fact = Fact.of(other, redacting=True)
+    assert kept == json.loads(line_of(fact, fact.digest()))
+    assert (counts(answer), counts(again)) == ((3, 2, 0, 1), (3, 0, 2, 1))
+    assert [line[:2] for line in kept_aside(tmp_path / "third.db")] == [line[:2] for line in kept_aside(path)] != []
 
 
 def test_an_export_never_overwrites(book: Ledger, tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import datetime
 from pathlib import Path
+from unittest import mock
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -21,11 +22,18 @@ from ledger.events import Event, Fact, Recorded
 from ledger.events.lines import parse_line
 from ledger.events.times import parse_moment
 from ledger.spool.reading import SpoolFolder
+from ledger.store import answers, merging, past, replay, sources
 from tests.builders import NOON, shown, told, trials
 from tests.strategies import RUN_IDS, WANDB_IDS, events, moments
 
 LEDGERS, SPOOLS = range(3), range(2)
 SHARED_MEMORY = Path("/dev/shm")
+
+# So small that what happens lies in several pages, batches and parts.
+SMALL = [
+    (sources, "PAGE_EVENTS_MAX", 3), (merging, "BATCH_EVENTS_MAX", 4), (past, "_PAGE", 3), (answers, "_PAGE", 3),
+    (replay, "_RUNS_AT_ONCE", 2),
+]  # fmt: skip
 
 Call = Callable[[Ledger], object]
 
@@ -99,6 +107,9 @@ class ManyLedgers(RuleBasedStateMachine):
     @initialize(seed=st.integers(0, 2**32))
     def begin(self, seed: int) -> None:
         self.chance = random.Random(seed)  # for what happens at the end
+        self.small = ExitStack()
+        for module, name, size in SMALL:
+            self.small.enter_context(mock.patch.object(module, name, size))
         self.folder = Path(tempfile.mkdtemp(dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None))
         self.books = [Ledger(self.folder / f"{number}.db") for number in LEDGERS]
         self.models = [Model() for _ in LEDGERS]
@@ -182,7 +193,7 @@ class ManyLedgers(RuleBasedStateMachine):
 
     @rule(place=st.sampled_from(LEDGERS), spool=st.sampled_from(SPOOLS), clear=st.booleans(), closed=st.booleans())
     def sync(self, place: int, spool: int, clear: bool, closed: bool) -> None:
-        """What is known is known, and what is cleared is in the ledger; a file with a conflict stays."""
+        """What is known is known, and what is cleared is in the ledger, be it aside."""
         folder = self.folder / f"spool-{spool}"
         if closed:
             self.spools[spool].close()
@@ -191,6 +202,8 @@ class ManyLedgers(RuleBasedStateMachine):
         answer = self.books[place].sync(folder, clear=clear)
         assert (answer.events, answer.new, answer.refused) == (len(self.spooled[spool]), new, refused)
         left = [said(parse_line(line)) for _, _, line in SpoolFolder(folder).lines()]
+        kept = {(event.event_id, event.digest) for event in (*left, *self.models[place].all)}
+        assert {(event.event_id, event.digest) for event in self.spooled[spool]} <= kept
         assert len(left) == len(self.spooled[spool]) or clear
         self.spooled[spool] = left
         self.check(place)
@@ -293,6 +306,7 @@ class ManyLedgers(RuleBasedStateMachine):
                 assert seen[0] == seen[1] == seen[2]
                 assert shown(self.books[0]) == shown(self.books[1]) == shown(self.books[2])
         finally:
+            self.small.close()
             for place in (*self.books, *self.spools):
                 place.close()
             shutil.rmtree(self.folder)

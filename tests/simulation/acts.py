@@ -195,7 +195,7 @@ ACTS: list[tuple[int, Callable[[World], None]]] = [
     (10, sync),
     (5, merge),
     (2, merge_an_export),
-    (4, replay),
+    (6, replay),
     (3, lock),
     (6, go_away_or_come_back),
     (4, cut_or_mend_the_line),

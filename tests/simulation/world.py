@@ -143,7 +143,8 @@ class World:
         kind = self.chance.choices([None, "kill", "full", "lost answer", "meanwhile"], [35, 26, 18, 9, 18])[0]
         if kind is None:
             return None
-        mean = self.chance.choice([1, 3, writes / 2]) if kind in ("kill", "full") else 1
+        means = {"kill": [1, 3, writes / 2], "full": [1, 3, writes / 2], "lost answer": [1], "meanwhile": [0.5, 2, 5]}
+        mean = self.chance.choice(means[kind])
         count = int(self.chance.expovariate(1 / mean))
         return Fault(kind, count, lasts=self.chance.random() < 0.5)
 

@@ -135,7 +135,7 @@ def test_a_bug_is_one_line_too(
     assert "Traceback (most recent call last)" in file.read_text()
 
 
-def interrupted(*_: object) -> int:
+def interrupted(*_: object, **__: object) -> int:
     raise KeyboardInterrupt
 
 

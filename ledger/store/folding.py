@@ -178,14 +178,10 @@ def fold_of(connection: Connection, run_id: str, bounds: Bounds) -> FoldedRun | 
 
 def _counts(connection: Connection, run_ids: Sequence[str], bounds: Bounds) -> list[tuple[str, int]]:
     """How many events within the bounds each of these runs has, in the order in which they are named."""
-    if not run_ids:
-        return []
-    asked = (
-        "SELECT named.value, count(*) FROM json_each(:named) AS named"
-        f" JOIN training_events ON run_id = named.value AND {bounds.condition()}"
-        " GROUP BY named.key ORDER BY named.key"
-    )
-    return connection.execute(asked, bounds.values(named=json.dumps(run_ids))).fetchall()
+    counted = f"SELECT count(*) FROM training_events WHERE run_id = named.value AND {bounds.condition()}"
+    asked = f"SELECT named.value, ({counted}) FROM json_each(:named) AS named"
+    found = connection.execute(asked, bounds.values(named=json.dumps(run_ids))) if run_ids else ()
+    return [(run_id, count) for run_id, count in found if count]
 
 
 _BY_VERSION = itemgetter(EVENT_COLUMNS.index("version"))

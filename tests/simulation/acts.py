@@ -21,7 +21,7 @@ __all__ = ["ACTS", "MEANWHILE"]
 
 
 def record(world: World) -> None:
-    node = world.chance.choice(world.nodes)
+    node = _node(world)
     process = _process_of(world, node)
     if process is world.kernel.process:  # it is in the middle of something
         return
@@ -46,6 +46,13 @@ def record(world: World) -> None:
         world.promises.acknowledged(caught, call.report, copies)
         if "    -- meanwhile" not in world.trace[before:]:
             _check_own_word(world, node, process, call, caught)
+
+
+def _node(world: World) -> Node:
+    """Any; while a process is in the middle of something, rather one that records to the ledger that it uses."""
+    used = {one.path for one in world.kernel.connections if one.owner is world.kernel.process}
+    rather = [node for node in world.nodes if str(node.hub.path) in used and node.how != "spool"]
+    return world.chance.choice(rather or world.nodes)
 
 
 def _check_own_word(world: World, node: Node, process: Process, call: Call, facts: list[Fact]) -> None:
@@ -202,4 +209,4 @@ ACTS: list[tuple[int, Callable[[World], None]]] = [
 ]
 
 # What other processes do between two writes of one.
-MEANWHILE: list[Callable[[World], None]] = [record, record, record, sync, sync, merge, replay]
+MEANWHILE: list[Callable[[World], None]] = [record, record, record, record, sync, sync, merge, replay]

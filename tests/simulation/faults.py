@@ -133,7 +133,7 @@ class Kernel:
                 (sqlite, "CHECKPOINT_EVERY", 16),
                 (merging, "BATCH_EVENTS_MAX", 4),
                 (sources, "PAGE_EVENTS_MAX", 7),
-                (replay, "_RUNS_AT_ONCE", 2),
+                (replay, "_RUNS_AT_ONCE", 1),
                 (replay, "_LAST_EVENTS_MAX", 2),
                 (quiet, "disabled", True),
             ):
@@ -201,10 +201,12 @@ class Kernel:
             return self._said(self._chance.choice(("before", "within", "after")))
         if fault.kind == "meanwhile" or (not fault.lasts and not fault.short):
             self._fault = None
-        if fault.kind == "meanwhile" and what != "COMMIT":
-            self._let_others()
-            return "go"
-        return self._said(fault.kind)
+        if fault.kind != "meanwhile":
+            return self._said(fault.kind)
+        if what == "COMMIT":
+            return fault.kind
+        self._let_others()
+        return "go"
 
     def _let_others(self) -> None:
         self._tell("    -- meanwhile")

@@ -92,6 +92,7 @@ class World:
                 for hub in self.hubs:
                     for fault in (self.fault(20), None):
                         self.at_hub(hub, "init", lambda book: book.init_db(), fault)
+                self._audit()
                 for number in range(steps):
                     self._step(number)
                 self._heal()
@@ -117,9 +118,10 @@ class World:
         self._audit()
 
     def _meanwhile(self) -> None:
-        act = self.chance.choice(MEANWHILE)
-        self.tell(f"  meanwhile {act.__name__}")
-        act(self)
+        for _ in range(self.chance.randint(1, 3)):
+            act = self.chance.choice(MEANWHILE)
+            self.tell(f"  meanwhile {act.__name__}")
+            act(self)
 
     def _audit(self) -> None:
         for hub in self.hubs:

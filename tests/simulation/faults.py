@@ -12,6 +12,7 @@ import fcntl
 import logging
 import os
 import random
+import re
 import shutil
 import sqlite3
 import threading
@@ -134,7 +135,8 @@ class Kernel:
                 (merging, "BATCH_EVENTS_MAX", 4),
                 (sources, "PAGE_EVENTS_MAX", 7),
                 (replay, "_RUNS_AT_ONCE", 1),
-                (replay, "_LAST_EVENTS_MAX", 2),
+                (replay, "_LAST_EVENTS_MAX", 1),
+                (replay, "_AFTER", re.sub(r"LIMIT \d+", "LIMIT 2", replay._AFTER)),
                 (quiet, "disabled", True),
             ):
                 stack.enter_context(mock.patch.object(owner, name, value))

@@ -107,14 +107,15 @@ def set_clock(world: World) -> None:
 
 def deliver(world: World) -> None:
     """Carry a spool, or a part, to a hub: whole, torn, later, or never."""
-    node = world.chance.choice(world.nodes)
-    hub = world.chance.choice(world.hubs)
-    if not node.spool.exists():
+    filled = [node for node in world.nodes if any(node.spool.glob("*.jsonl"))]
+    if not filled:
         return
+    node = world.chance.choice(filled)
+    hub = world.chance.choice(world.hubs)
     files = sorted(node.spool.glob("*.jsonl"))
     for file in files if world.chance.random() < 0.6 else world.chance.sample(files, len(files) // 2):
         target = hub.inbox / node.spool.name / file.name
-        how = world.chance.choices(["whole", "torn", "late", "lost"], [6, 2, 2, 1])[0]
+        how = world.chance.choices(["whole", "torn", "late", "lost"], [5, 3, 2, 1])[0]
         world.tell(f"  {target} {how}")
         data = file.read_bytes()
         if how == "late":

@@ -37,11 +37,13 @@ SMALL = [
 
 # W&B ids that pass from run to run, and signs of life alone, come up too seldom among events of every kind.
 contested = st.sampled_from(["wandb_attached", "wandb_attached", "launched", "voided", "unvoided"]).flatmap(
-    lambda name: events_of(EVENT_TYPES[name])
+    lambda name: events_of(EVENT_TYPES[name], st.sampled_from(RUN_IDS[:2]))
 )
-signs = st.sampled_from(["heartbeat", "metrics_logged"]).flatmap(lambda name: events_of(EVENT_TYPES[name]))
+signs = st.sampled_from(["heartbeat", "metrics_logged"]).flatmap(
+    lambda name: events_of(EVENT_TYPES[name], st.sampled_from(RUN_IDS[2:]))
+)
 batches = st.one_of(
-    st.lists(kind, max_size=5, unique_by=lambda event: event.event_id) for kind in (events(), contested, signs)
+    st.lists(kind, max_size=8, unique_by=lambda event: event.event_id) for kind in (events(), contested, signs)
 )
 
 Call = Callable[[Ledger], object]
@@ -140,7 +142,7 @@ class ManyLedgers(RuleBasedStateMachine):
 
     # Recording
 
-    def batch(self, fresh: list[Event], again: int, other: int) -> list[Event]:
+    def batch(self, fresh: list[Event], again: int, other: bool) -> list[Event]:
         """New events, some that were made before, and seldom one of those ids with other content."""
         known = self.made[-again:] if again else []
         if other and self.made and fresh:
@@ -154,8 +156,10 @@ class ManyLedgers(RuleBasedStateMachine):
         again=st.integers(0, 4),
         other=st.integers(0, 9).map(lambda number: number == 7),
     )
-    def append(self, place: int, fresh: list[Event], again: int, other: int) -> None:
-        batch = self.batch(fresh, again, other)
+    def append(self, place: int, fresh: list[Event], again: int, other: bool) -> None:
+        self.append_all(place, self.batch(fresh, again, other))
+
+    def append_all(self, place: int, batch: list[Event]) -> None:
         arriving = [said(Fact.of(event, redacting=True)) for event in batch]
         refused = self.models[place].refuses(arriving)
         try:
@@ -173,10 +177,16 @@ class ManyLedgers(RuleBasedStateMachine):
         again=st.integers(0, 4),
         other=st.integers(0, 9).map(lambda number: number == 7),
     )
-    def append_to_spool(self, place: int, fresh: list[Event], again: int, other: int) -> None:
+    def append_to_spool(self, place: int, fresh: list[Event], again: int, other: bool) -> None:
         batch = self.batch(fresh, again, other)
         self.spools[place].append(batch)
         self.spooled[place] += [said(Fact.of(event, redacting=True)) for event in batch]
+
+    @rule(place=st.sampled_from(LEDGERS), fresh=batches)
+    def append_one_by_one(self, place: int, fresh: list[Event]) -> None:
+        """Each folds onto the row that the one before it left."""
+        for event in fresh:
+            self.append_all(place, self.batch([event], 0, False))
 
     @rule(place=st.sampled_from(LEDGERS), call=calls())
     def call(self, place: int, call: tuple[str, Call]) -> None:

@@ -308,7 +308,7 @@ class Database:
             return
         own = {reader for reader in self._reading if reader.thread == threading.get_ident()}
         # A signal handler may fork while its own thread records: that transaction goes on in the parent.
-        recording = self._held if self._held is not None and self._held.in_transaction else None
+        recording = self._held if self._held is not None and _in_transaction(self._held) else None
         self._going_on = [used for used in (recording, *(reader.connection for reader in own)) if used is not None]
         if recording:
             return
@@ -369,3 +369,11 @@ def _make_room(path: Path) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     _log.info("creating a new ledger at %s", path)
+
+
+def _in_transaction(connection: sqlite3.Connection) -> bool:
+    """Whether it is in the middle of something; one that somebody closed is not."""
+    try:
+        return connection.in_transaction
+    except sqlite3.ProgrammingError:
+        return False

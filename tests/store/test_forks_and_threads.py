@@ -478,3 +478,20 @@ def test_a_signal_handler_that_forks_while_its_thread_records(path: Path) -> Non
         """,
         path,
     )
+
+
+def test_a_connection_that_somebody_closed_stops_no_fork(path: Path) -> None:
+    """Before a fork every database is looked at, also one whose connection is gone already."""
+    book = Ledger(path)
+    book.append(launched(0))
+    held = book._database._held
+    assert held is not None
+    held.close()
+
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    book._database._held = None
+    assert book.count_runs() == 1
+    book.close()

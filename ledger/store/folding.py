@@ -30,7 +30,8 @@ PAGE = 1_000
 WAITING_MAX = 30_000  # events that wait for their runs to be whole
 KEPT_MAX = 20_000  # events of one run that are held at a time
 
-# (occurred_at, event_id, type, what it says if that is understood): to fold a million, no objects are made.
+# (occurred_at, event_id, type, what it says if that is understood): to fold a million, no objects are made. Such
+# tuples sort canonically by themselves: the first two are never those of another event of the ledger.
 Step = tuple[str, str, str, dict[str, JsonValue] | None]
 # Looks at a run's stored events, in order of acceptance and in one or several parts.
 Witness = Callable[[Sequence[StoredRow]], None]
@@ -102,7 +103,7 @@ class _Waiting:
 
     def take(self, connection: Connection, rows: Sequence[StoredRow]) -> list[FoldedRun]:
         """Take the next events, and return the runs that are whole with them."""
-        touched = dict.fromkeys(row[_RUN_ID] for row in rows)
+        touched = dict.fromkeys([row[_RUN_ID] for row in rows])
         whole = self._begin(connection, [run_id for run_id in touched if run_id not in self._rows])
         for row in rows:
             there = self._rows.get(row[_RUN_ID])
@@ -144,7 +145,7 @@ def _fold_rows(run_id: str, rows: list[StoredRow], witness: Witness | None) -> F
     if witness is not None:
         witness(rows)
     head = _Head()
-    in_order = sorted(map(_step, rows), key=_CANONICAL)
+    in_order = sorted(map(_step, rows))
     head.take(rows, in_order)
     life = _folded(run_id, in_order)
     return FoldedRun(run_id, life, head.values(run_id, life), len(rows), head.last_recorded_at)
@@ -161,7 +162,7 @@ def fold_run(
     while rows := cursor.fetchmany(KEPT_MAX):
         if witness is not None:
             witness(rows)
-        in_order = sorted(map(_step, rows), key=_CANONICAL)
+        in_order = sorted(map(_step, rows))
         head.take(rows, in_order)
     if count > KEPT_MAX:
         in_order = map(_step, connection.execute(f"{asked} ORDER BY occurred_at, event_id", values))
@@ -185,7 +186,6 @@ def _counts(connection: Connection, run_ids: Sequence[str], bounds: Bounds) -> l
 
 
 _BY_VERSION = itemgetter(EVENT_COLUMNS.index("version"))
-_CANONICAL = itemgetter(0, 1)
 _SAID = 3
 
 

@@ -191,7 +191,7 @@ def remove(database: Database, prefix: str) -> None:
     for kind, name in found:
         if kind == "table":
             while _remove_some(database, name):
-                pass
+                database.checkpoint()  # often, for while it lasts nobody can write
         with database.write() as connection:
             connection.execute(f"DROP {kind} IF EXISTS {_quoted(name)}")
     with database.write() as connection:

@@ -26,7 +26,7 @@ from unittest import mock
 import ledger.fallback
 import ledger.spool.locking
 from ledger import origin
-from ledger.store import merging, replay, sources, sqlite
+from ledger.store import forking, merging, replay, sources, sqlite
 from tests.simulation.machines import Clock, Disk, Process
 
 __all__ = ["Fault", "Kernel", "Killed"]
@@ -162,7 +162,7 @@ class Kernel:
     def bury(self, process: Process) -> None:
         """Take back what the system gave a process that is no more, and leave the files as they are."""
         if process.book is not None and process.book._opened is not None:
-            sqlite._open.discard(process.book._opened)  # a real fork, later on, has nothing to do with it
+            forking._fork.every.discard(process.book._opened)  # a real fork, later on, has nothing to do with it
         process.dead, process.book = True, None
         self.alive.remove(process)
         for number in [number for number, held in self._descriptors.items() if held.owner is process]:

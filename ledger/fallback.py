@@ -22,7 +22,7 @@ from ledger.sinks import Onward, Straight
 from ledger.syncing import sync_files
 
 if TYPE_CHECKING:
-    from ledger.spool.places import Spooled, SpoolWriter
+    from ledger.spool.kinds import Spooled, SpoolWriter
 
 __all__ = ["Fallback"]
 

@@ -14,7 +14,7 @@ from ledger.events.plain import json_text
 from ledger.events.times import parse_moment
 
 if TYPE_CHECKING:
-    from ledger.spool.places import SpoolWriter
+    from ledger.spool.kinds import SpoolWriter
     from ledger.store.sqlite import Database
 
 __all__ = ["Off", "Onward", "Sink", "Straight"]

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ledger.errors import FileUnreadable, InvalidValue, LedgerUnreachable
 from ledger.settings import is_spool, location, shown
-from ledger.spool.places import Spool, Spooled, open_spool
+from ledger.spool.kinds import Spool, Spooled
+from ledger.spool.places import open_spool
 from ledger.store.merging import Arrival, Refusal, Source, arriving
 from ledger.store.sources import opened_file
 

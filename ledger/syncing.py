@@ -9,7 +9,7 @@ from functools import partial
 from itertools import chain
 
 from ledger.errors import FileUnreadable, LedgerError
-from ledger.spool.places import Spool, Spooled
+from ledger.spool.kinds import Spool, Spooled
 from ledger.store.holding import holds
 from ledger.store.merging import Arrival, Merged, Refusal, arriving, merge_arrivals
 from ledger.store.sqlite import Database

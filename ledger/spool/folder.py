@@ -21,7 +21,7 @@ from ledger.spool.file import OpenFile, make_folder
 from ledger.spool.reading import SpoolFile, SpoolFolder
 
 if TYPE_CHECKING:
-    from ledger.spool.places import Spooled
+    from ledger.spool.kinds import Spooled
 
 __all__ = ["FolderWriter"]
 

@@ -22,7 +22,7 @@ from ledger.events.lines import line_of
 from ledger.spool.reading import complete_lines
 
 if TYPE_CHECKING:
-    from ledger.spool.places import Spooled
+    from ledger.spool.kinds import Spooled
 
 __all__ = ["BucketWriter", "SpoolBucket", "SpooledObject", "key_of"]
 

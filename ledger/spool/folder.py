@@ -10,7 +10,7 @@ import os
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -137,9 +137,10 @@ class FolderWriter:
     def after_fork_in_child(self) -> None:
         """Leave the file to the parent; threads that hold or await the old lock are not here."""
         file, self._file = self._file, None
-        if file is not None:
-            file.abandon()
         self._begin()
+        if file is not None:
+            with suppress(OSError):  # whatever became of it, the next writer is told of the fork too
+                file.abandon()
 
 
 def _after_fork_in_child() -> None:

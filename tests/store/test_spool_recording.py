@@ -25,6 +25,7 @@ from ledger import Ledger, events, origin
 from ledger.cli.main import main
 from ledger.errors import AskedWrongly, HalfConfigured, InvalidFact, LedgerClosed, LedgerUnreachable, OnlyASpool
 from ledger.settings import Settings
+from ledger.spool.folder import FolderWriter
 from ledger.spool.naming import FileName
 from ledger.spool.reading import SpoolFolder
 from tests.builders import NOON, heartbeat, moment, started
@@ -306,6 +307,37 @@ def test_threads_share_a_file(spool: Ledger, folder: Path) -> None:
 
     assert sorted(line["event_id"] for line in lines(folder)) == sorted(said)
     assert len(names(folder)) == 1
+
+
+def test_a_writer_whose_file_is_broken_holds_up_no_child(tmp_path: Path) -> None:
+    """A fork while threads write: in the child every spool can be written to, whatever became of a file of another."""
+    writers = [FolderWriter(tmp_path / name) for name in ("broken", "whole", "another")]
+    facts = [events.Fact.of(started(0), redacting=False)]
+    for writer in writers:
+        writer.append(facts)
+    assert writers[0]._file is not None
+    os.close(writers[0]._file._descriptor)
+    held, stop = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with writers[0]._turn, writers[1]._turn, writers[2]._turn:
+            held.set()
+            stop.wait(30)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    held.wait(30)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(10)  # one that waits for a lock that nobody holds any more would wait for ever
+        for writer in writers:
+            writer.append(facts)
+        os._exit(0)
+    ended = os.waitpid(child, 0)[1]
+    stop.set()
+    thread.join()
+
+    assert ended == 0
 
 
 def test_a_fork_gets_a_file_of_its_own(spool: Ledger, folder: Path) -> None:

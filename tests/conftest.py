@@ -19,6 +19,13 @@ settings.register_profile("full", deadline=None, max_examples=2000, suppress_hea
 settings.load_profile("full" if os.environ.get("LEDGER_PROOF") == "full" else "ci")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the long proofs the time they take; the usual ones have pyproject.toml's limit, so that what hangs is named."""
+    if os.environ.get("LEDGER_PROOF") == "full":
+        for item in items:
+            item.add_marker(pytest.mark.timeout(0))
+
+
 @pytest.fixture(autouse=True)
 def _nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the variables away that could name somebody's ledger."""

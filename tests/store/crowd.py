@@ -37,9 +37,13 @@ def crowd(verb: str, count: int, *arguments: object, timeout: float = 300) -> li
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def writing(path: Path, run_id: str) -> subprocess.Popen[str]:
-    """Return a process that appends for ever and prints each event's id after its append has returned."""
-    return subprocess.Popen(command("write_for_ever", 0, path, run_id), cwd=ROOT, stdout=subprocess.PIPE, text=True)
+def writing(path: Path, run_id: str, *, heard: bool = True) -> subprocess.Popen[str]:
+    """Return a process that appends for ever and prints each event's id after its append has returned.
+
+    Where it is *heard*, it stands still after some 28,000 that nobody has read: a pipe is that long.
+    """
+    to, length = (subprocess.PIPE, 2**20) if heard else (subprocess.DEVNULL, -1)
+    return subprocess.Popen(command("write_for_ever", 0, path, run_id), cwd=ROOT, stdout=to, pipesize=length, text=True)
 
 
 def killed(verb: str, count: int, *arguments: object) -> None:

@@ -582,7 +582,7 @@ def test_consumers_killed_at_random_moments(path: Path, kind: str) -> None:
     """kill -9 at any moment: no event is skipped, and together none is handled twice."""
     with Ledger(path) as book:
         book.init_db()
-    writer = writing(path, "r")
+    writer = writing(path, "r", heard=False)
     said: list[int] = []
     try:
         for _ in range(trials(10, 25)):

@@ -7,7 +7,7 @@ is never taken apart and written again on its way.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, lru_cache
@@ -26,7 +26,7 @@ from ledger.events.redaction import redact
 from ledger.events.times import LATEST, parse_moment, text_of
 from ledger.events.upcast import understood
 
-__all__ = ["Fact", "Recorded", "chained", "checked", "digested", "loaded", "parse_event"]
+__all__ = ["Fact", "Recorded", "chained", "checked", "digested", "loaded", "loaded_all", "parse_event"]
 
 
 @dataclass(slots=True)
@@ -101,6 +101,15 @@ def loaded(text: str) -> dict[str, JsonValue]:
     except ValueError:  # lone surrogates, which Python knows and this parser does not, and what is no JSON
         made = _loaded_by_python(text)
     return made if isinstance(made, dict) else {"unreadable": text}
+
+
+def loaded_all(texts: Sequence[str]) -> list[dict[str, JsonValue]]:
+    """Return the object that each of these stored texts holds."""
+    try:
+        made = [from_json(text, allow_inf_nan=False, cache_strings="keys") for text in texts]
+    except ValueError:
+        return [loaded(text) for text in texts]
+    return [found if type(found) is dict else loaded(text) for found, text in zip(made, texts, strict=True)]
 
 
 def _loaded_by_python(text: str) -> JsonValue:

@@ -7,7 +7,7 @@ known so far; `evolve` is that one step, and the projector takes it alone where 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from pydantic import JsonValue
@@ -18,10 +18,14 @@ from ledger.projections.life import Life, read_config
 from ledger.projections.lifecycle import ENDED, LEADS_TO, SIGNS_OF_LIFE, revives
 from ledger.projections.run import COLUMNS, HYPERPARAMETERS, Run, Status
 
-__all__ = ["act_on", "evolve", "fold", "fold_facts"]
+__all__ = ["Step", "evolve", "fold", "fold_facts", "fold_steps"]
 
 Payload = dict[str, JsonValue]
 Key = tuple[str, str]  # (occurred_at, event_id): canonical order
+
+# (occurred_at, event_id, type, what it says if that is understood): to fold a million, no objects are made. Such
+# tuples sort canonically by themselves: the first two are never those of another event of the ledger.
+Step = tuple[str, str, str, Payload | None]
 
 
 def fold(events: Iterable[Event | Recorded]) -> Run | None:
@@ -57,11 +61,51 @@ def evolve(life: Life | None, fact: Fact) -> Life:
     """
     if fact.understood is None:
         raise ValueError("an event that is not understood is left out of the fold")
-    return act_on(life, fact.run_id, fact.type, canonical(fact), fact.understood)
+    return _act_on(life, fact.run_id, fact.type, canonical(fact), fact.understood)
 
 
-def act_on(life: Life | None, run_id: str, type: str, key: Key, payload: Payload) -> Life:
-    """The same, of an event that is given by its canonical key and what it says."""
+def fold_steps(run_id: str, in_order: Iterable[Step]) -> Life | None:
+    """Return the fold, sealed, of one run's events in canonical order: what evolving with each would give.
+
+    Most events are signs of life in a row, of which only the latest show.
+    """
+    life: Life | None = None
+    following: list[Step] = []  # signs of life behind the one that acted, while the run is running
+    runs_on = False
+    for step in in_order:
+        occurred_at, event_id, type, said = step
+        if said is None:
+            continue
+        sign = type in SIGNS_OF_LIFE
+        if sign and runs_on:
+            following.append(step)
+            if len(following) < _FOLLOWING_MAX:
+                continue
+        if life is not None and following:
+            _follow(life, following)
+            following = []
+            if sign:
+                continue
+        life = _act_on(life, run_id, type, (occurred_at, event_id), said)
+        runs_on = sign and life.row["status"] == "running"
+    if life is None:
+        return None
+    if following:
+        _follow(life, following)
+    return life.sealed()
+
+
+def _follow(life: Life, signs: Sequence[Step]) -> None:
+    """Let signs of life in a row act on a run that is running: none of them changes that."""
+    occurred_at, event_id, _, _ = signs[-1]
+    life.row["last_seen_at"] = occurred_at
+    life.signed = (occurred_at, event_id)
+    beats = [((at, id), said) for at, id, type, said in reversed(signs) if type == "heartbeat" and said]
+    any(_show_duration(life, key, said) for key, said in beats)
+    any(_show_metrics_so_far(life, key, said) for key, said in beats)
+
+
+def _act_on(life: Life | None, run_id: str, type: str, key: Key, payload: Payload) -> Life:
     if life is None:
         life = Life.born(run_id, key[0])
     if type in SIGNS_OF_LIFE:  # most events by far
@@ -153,17 +197,34 @@ def _sign_of_life(life: Life, type: str, key: Key, payload: Payload) -> None:
 
 def _heartbeat(life: Life, key: Key, payload: Payload) -> None:
     """Show the duration and metrics so far of a run that runs, unless a later heartbeat's show already."""
-    if life.row["status"] != "running":
-        return
-    if "duration_seconds" in payload and (life.duration_from is None or key > life.duration_from):
+    if life.row["status"] == "running":
+        _show_duration(life, key, payload)
+        _show_metrics_so_far(life, key, payload)
+
+
+def _show_duration(life: Life, key: Key, payload: Payload) -> bool:
+    """Return whether the row now shows the duration of this heartbeat or of a later one."""
+    if "duration_seconds" not in payload:
+        return False
+    if life.duration_from is None or key > life.duration_from:
         said = payload["duration_seconds"]
         duration = said if type(said) is int and said < _SMALL else fitting(_DURATION, said)
-        if duration is not None:
-            life.row["duration_seconds"], life.duration_from = duration, key
-            life.said_duration, life.unknown_duration = None, False
-    if payload.get("metrics") and (life.metrics_from is None or key > life.metrics_from):
-        _write_metrics(life, payload["metrics"])
+        if duration is None:
+            return False
+        life.row["duration_seconds"], life.duration_from = duration, key
+        life.said_duration, life.unknown_duration = None, False
+    return True
+
+
+def _show_metrics_so_far(life: Life, key: Key, payload: Payload) -> bool:
+    """Return whether the row now shows the metrics of this heartbeat or of a later one."""
+    metrics = payload.get("metrics")
+    if not isinstance(metrics, dict) or not metrics:
+        return False
+    if life.metrics_from is None or key > life.metrics_from:
+        life.show_metrics(metrics)
         life.metrics_from = key
+    return True
 
 
 def _ended(status: Status, life: Life, key: Key, payload: Payload) -> None:
@@ -302,6 +363,7 @@ _ACTS: dict[str, Callable[[Life, Key, Payload], None]] = {
 }
 
 _DURATION = COLUMNS["duration_seconds"]
+_FOLLOWING_MAX = 1_000
 _SMALL = 2**62  # an integer below this fits; most durations are seen to fit at a glance
 
 # Columns that follow from more than the one event that bears their name.

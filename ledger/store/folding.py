@@ -10,31 +10,36 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
+from itertools import chain
 from operator import itemgetter
-from typing import NamedTuple
+from sqlite3 import Cursor
+from typing import NamedTuple, Protocol
 
-from pydantic import JsonValue
-
-from ledger.events.fact import loaded
+from ledger.events.fact import loaded_all
 from ledger.events.upcast import understood
-from ledger.projections.fold import act_on
+from ledger.projections.fold import Step, fold_steps
 from ledger.projections.life import Life, Row
 from ledger.store.bounds import EVERYTHING, Bounds
 from ledger.store.placing import placed
-from ledger.store.reading import EVENT_COLUMNS
 from ledger.store.statements import Connection, StoredRow
 
-__all__ = ["FoldedRun", "Witness", "fold_of", "fold_run", "folded_runs"]
+__all__ = ["WITNESSED", "FoldedRun", "Witness", "fold_of", "fold_run", "folded_runs"]
 
-PAGE = 1_000
+PAGE = 250  # what is read stays in the processor's cache until it is looked at
 WAITING_MAX = 30_000  # events that wait for their runs to be whole
+WAITING_LENGTH_MAX = 50_000_000  # characters of their payloads
 KEPT_MAX = 20_000  # events of one run that are held at a time
 
-# (occurred_at, event_id, type, what it says if that is understood): to fold a million, no objects are made. Such
-# tuples sort canonically by themselves: the first two are never those of another event of the ledger.
-Step = tuple[str, str, str, dict[str, JsonValue] | None]
-# Looks at a run's stored events, in order of acceptance and in one or several parts.
-Witness = Callable[[Sequence[StoredRow]], None]
+
+class Witness(Protocol):
+    """Who looks at what is folded."""
+
+    def see(self, rows: Sequence[StoredRow]) -> None:
+        """Look at stored events, of any runs; each comes here once, with the columns that are WITNESSED."""
+
+    def follow(self, run_id: str, rows: Sequence[StoredRow]) -> None:
+        """Look at events of a run in order of acceptance; they come in one part or in several on end."""
 
 
 class FoldedRun(NamedTuple):
@@ -59,14 +64,14 @@ class FoldedRun(NamedTuple):
         return row if life.void_reason is None else {**row, "reason": life.void_reason}
 
 
-_LISTED = ", ".join(EVENT_COLUMNS)
 # Who only folds reads neither the source nor the digest, which make up a good part of most rows.
-_LISTED_TO_FOLD = ", ".join("''" if name in ("source", "digest") else name for name in EVENT_COLUMNS)
-_OF_RUN = f"SELECT {_LISTED} FROM training_events WHERE run_id = :the_run AND "
+_TO_FOLD = (
+    "position", "event_id", "run_id", "version", "type", "schema_version", "occurred_at", "recorded_at",
+    "payload", "chain",
+)  # fmt: skip
+WITNESSED = (*_TO_FOLD, "source", "digest")
 
-_POSITION, _RUN_ID, _RECORDED_AT, _CHAIN = (
-    EVENT_COLUMNS.index(name) for name in ("position", "run_id", "recorded_at", "chain")
-)
+_POSITION, _EVENT_ID, _RUN_ID, _VERSION, _TYPE, _SCHEMA, _AT, _RECORDED_AT, _PAYLOAD, _CHAIN = range(len(_TO_FOLD))
 
 
 def folded_runs(
@@ -78,17 +83,22 @@ def folded_runs(
     meanwhile, that has to be one transaction, so that all of it is of one moment.
     """
     waiting = _Waiting(bounds, witness)
-    listed = _LISTED_TO_FOLD if witness is None else _LISTED
-    page = f"SELECT {listed} FROM training_events WHERE position > :after AND {bounds.condition()}"
+    page = f"{_select(witness)} WHERE position > :after AND {bounds.condition()}"
     after, more = -(2**63), True
     while more:
         with read() as connection:
             values = bounds.values(after=after, size=PAGE)
             rows = connection.execute(f"{page} ORDER BY position LIMIT :size", values).fetchall()
+            if witness is not None:
+                witness.see(rows)
             whole = waiting.take(connection, rows)
         yield from whole
         more = len(rows) == PAGE
         after = rows[-1][_POSITION] if rows else after
+
+
+def _select(witness: Witness | None) -> str:
+    return f"SELECT {', '.join(_TO_FOLD if witness is None else WITNESSED)} FROM training_events"
 
 
 class _Waiting:
@@ -99,22 +109,25 @@ class _Waiting:
         self._witness = witness
         self._rows: dict[str, list[StoredRow]] = {}  # the run that began first stands first
         self._counts: dict[str, int] = {}
+        self._lengths: dict[str, int] = {}
         self._read_alone: set[str] = set()
 
     def take(self, connection: Connection, rows: Sequence[StoredRow]) -> list[FoldedRun]:
         """Take the next events, and return the runs that are whole with them."""
-        touched = dict.fromkeys([row[_RUN_ID] for row in rows])
-        whole = self._begin(connection, [run_id for run_id in touched if run_id not in self._rows])
+        of_runs: dict[str, list[StoredRow]] = {}
         for row in rows:
-            there = self._rows.get(row[_RUN_ID])
-            if there is not None:
-                there.append(row)
-        for run_id in touched:
-            if len(self._rows.get(run_id, ())) == self._counts.get(run_id):
-                there = self._rows[run_id]
+            of_runs.setdefault(row[_RUN_ID], []).append(row)
+        whole = self._begin(connection, [run_id for run_id in of_runs if run_id not in self._rows])
+        for run_id, more in of_runs.items():
+            there = self._rows.get(run_id)
+            if there is None:
+                continue
+            there += more
+            self._lengths[run_id] += sum([len(row[_PAYLOAD]) for row in more])
+            if len(there) == self._counts[run_id]:
                 self._drop(run_id)
                 whole.append(_fold_rows(run_id, there, self._witness))
-        while sum(map(len, self._rows.values())) > WAITING_MAX:
+        while sum(map(len, self._rows.values())) > WAITING_MAX or sum(self._lengths.values()) > WAITING_LENGTH_MAX:
             whole.append(self._read_by_itself(connection, next(iter(self._rows))))
         return whole
 
@@ -122,11 +135,9 @@ class _Waiting:
         """Let the events of these runs wait from now on; return those runs that are better read by themselves."""
         alone: list[FoldedRun] = []
         for run_id, count in _counts(connection, [r for r in run_ids if r not in self._read_alone], self._bounds):
-            self._counts[run_id] = count
+            self._rows[run_id], self._counts[run_id], self._lengths[run_id] = [], count, 0
             if count > KEPT_MAX:
                 alone.append(self._read_by_itself(connection, run_id))
-            else:
-                self._rows[run_id] = []
         return alone
 
     def _read_by_itself(self, connection: Connection, run_id: str) -> FoldedRun:
@@ -135,7 +146,7 @@ class _Waiting:
         return fold_run(connection, run_id, count, self._bounds, self._witness)
 
     def _drop(self, run_id: str) -> int:
-        self._rows.pop(run_id, None)
+        del self._rows[run_id], self._lengths[run_id]
         return self._counts.pop(run_id)
 
 
@@ -143,12 +154,10 @@ def _fold_rows(run_id: str, rows: list[StoredRow], witness: Witness | None) -> F
     """Fold all events of a run."""
     rows.sort(key=_BY_VERSION)
     if witness is not None:
-        witness(rows)
-    head = _Head()
-    in_order = sorted(map(_step, rows))
-    head.take(rows, in_order)
-    life = _folded(run_id, in_order)
-    return FoldedRun(run_id, life, head.values(run_id, life), len(rows), head.last_recorded_at)
+        witness.follow(run_id, rows)
+    head, steps = _Head(), _steps(rows)
+    head.take(rows, steps)
+    return head.folded(run_id, fold_steps(run_id, sorted(steps)))
 
 
 def fold_run(
@@ -156,18 +165,24 @@ def fold_run(
 ) -> FoldedRun:
     """Fold the *count* events of one run within the bounds; of very many only a part is held at a time."""
     head = _Head()
-    in_order: Iterable[Step] = ()
-    asked, values = _OF_RUN + bounds.condition(), bounds.values(the_run=run_id)
-    cursor = connection.execute(f"{asked} ORDER BY version", values)
-    while rows := cursor.fetchmany(KEPT_MAX):
+    steps: list[Step] = []
+    asked = f"{_select(witness)} WHERE run_id = :the_run AND {bounds.condition()}"
+    values = bounds.values(the_run=run_id)
+    for rows in _pages(connection.execute(f"{asked} ORDER BY version", values)):
         if witness is not None:
-            witness(rows)
-        in_order = sorted(map(_step, rows))
-        head.take(rows, in_order)
-    if count > KEPT_MAX:
-        in_order = map(_step, connection.execute(f"{asked} ORDER BY occurred_at, event_id", values))
-    life = _folded(run_id, in_order)
-    return FoldedRun(run_id, life, head.values(run_id, life), head.version, head.last_recorded_at)
+            witness.follow(run_id, rows)
+        part = _steps(rows)
+        head.take(rows, part)
+        if count <= KEPT_MAX:
+            steps += part
+    if count <= KEPT_MAX:
+        return head.folded(run_id, fold_steps(run_id, sorted(steps)))
+    pages = _pages(connection.execute(f"{asked} ORDER BY occurred_at, event_id", values))
+    return head.folded(run_id, fold_steps(run_id, chain.from_iterable(map(_steps, pages))))
+
+
+def _pages(cursor: Cursor) -> Iterator[list[StoredRow]]:
+    return iter(partial(cursor.fetchmany, PAGE), [])
 
 
 def fold_of(connection: Connection, run_id: str, bounds: Bounds) -> FoldedRun | None:
@@ -185,8 +200,7 @@ def _counts(connection: Connection, run_ids: Sequence[str], bounds: Bounds) -> l
     return [(run_id, count) for run_id, count in found if count]
 
 
-_BY_VERSION = itemgetter(EVENT_COLUMNS.index("version"))
-_SAID = 3
+_BY_VERSION = itemgetter(_VERSION)
 
 
 class _Head:
@@ -197,16 +211,19 @@ class _Head:
         self.version = self.unreadable = self.placed = 0
         self.newest = ("", "")
 
-    def take(self, rows: Sequence[StoredRow], in_order: Sequence[Step]) -> None:
+    def take(self, rows: Sequence[StoredRow], steps: Sequence[Step]) -> None:
         self.first_recorded_at = self.first_recorded_at or rows[0][_RECORDED_AT]
         last = rows[-1]
         self.last_recorded_at, self.chain = last[_RECORDED_AT], last[_CHAIN]
         self.version += len(rows)
         self.placed = placed([(row[_POSITION], row[_RECORDED_AT]) for row in rows], self.placed)
-        self.unreadable += sum(step[_SAID] is None for step in in_order)
-        self.newest = max(self.newest, in_order[-1][:2])
+        self.unreadable += [said for _, _, _, said in steps].count(None)
+        self.newest = max(self.newest, max(steps)[:2])
 
-    def values(self, run_id: str, life: Life | None) -> Row:
+    def folded(self, run_id: str, life: Life | None) -> FoldedRun:
+        return FoldedRun(run_id, life, self._values(run_id, life), self.version, self.last_recorded_at)
+
+    def _values(self, run_id: str, life: Life | None) -> Row:
         return {
             "run_id": run_id,
             "version": self.version,
@@ -220,15 +237,10 @@ class _Head:
         }
 
 
-def _step(row: StoredRow) -> Step:
-    """What the fold needs of an event, and first of all by what it is put in order."""
-    _, event_id, _, _, type, schema_version, occurred_at, _, _, payload, _, _ = row
-    return occurred_at, event_id, type, understood(type, schema_version, loaded(payload))
-
-
-def _folded(run_id: str, in_order: Iterable[Step]) -> Life | None:
-    life: Life | None = None
-    for occurred_at, event_id, type, said in in_order:
-        if said is not None:
-            life = act_on(life, run_id, type, (occurred_at, event_id), said)
-    return None if life is None else life.sealed()
+def _steps(rows: Sequence[StoredRow]) -> list[Step]:
+    """What the fold needs of each event, and first of all by what it is put in order."""
+    payloads = loaded_all([row[_PAYLOAD] for row in rows])
+    return [
+        (row[_AT], row[_EVENT_ID], row[_TYPE], understood(row[_TYPE], row[_SCHEMA], payload))
+        for row, payload in zip(rows, payloads, strict=True)
+    ]

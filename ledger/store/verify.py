@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -9,6 +10,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date
 from functools import cache, lru_cache
+from itertools import accumulate, islice, pairwise
 
 import sqlalchemy as sa
 
@@ -17,12 +19,13 @@ from ledger.projections.claims import Claim, settle
 from ledger.store.folding import FoldedRun, folded_runs
 from ledger.store.guards import GUARDS
 from ledger.store.migrations import creating
-from ledger.store.reading import EVENT_COLUMNS
 from ledger.store.statements import Connection, Row, Statement, StoredRow, compiled
 from ledger.store.tables import metadata, training_claims, training_events, training_heads, training_runs, voided_runs
 from ledger.store.undecodable import is_undecodable, reading_anything
 
 __all__ = ["Difference", "Verification", "verify"]
+
+_RUNS_AT_ONCE = 50  # whose rows are looked up together
 
 
 @dataclass(frozen=True)
@@ -89,19 +92,19 @@ class _Watch:
 
     def differences(self) -> Iterator[Difference]:
         yield from self._schema()
-        histories: dict[str, _History] = {}
-
-        def witness(rows: Sequence[StoredRow]) -> None:
-            histories.setdefault(rows[0][_RUN_ID], _History()).read(rows)
-
-        for folded in folded_runs(lambda: nullcontext(self._connection), witness=witness):
-            self.runs += 1
-            self.events += folded.events
-            yield from histories.pop(folded.run_id).found
-            stored = self._stored(folded.run_id)
-            yield from _compared("head", folded.run_id, stored.get(training_heads), folded.head)
-            yield from self._row(folded, stored)
-            yield from self._claim(folded, stored.get(training_claims))
+        seen = _Seen()
+        every = folded_runs(lambda: nullcontext(self._connection), witness=seen)
+        while some := list(islice(every, _RUNS_AT_ONCE)):
+            yield from seen.faults()
+            there = self._stored([folded.run_id for folded in some])
+            for folded in some:
+                self.runs += 1
+                self.events += folded.events
+                stored = there[folded.run_id]
+                yield from _compared("head", folded.run_id, stored.get(training_heads), folded.head)
+                yield from self._row(folded, stored)
+                yield from self._claim(folded, stored.get(training_claims))
+        yield from seen.faults()
         yield from self._positions()
         yield from self._strays()
         yield from self._wandb_ids()
@@ -132,17 +135,16 @@ class _Watch:
         if stored != (1, newest):
             yield Difference("position", None, "position", f"{stored[0]} to {stored[1]}", f"1 to {newest}")
 
-    def _stored(self, run_id: str) -> dict[sa.Table, Row]:
-        """The rows that the tables have of a run."""
-        found = _of_run().run(self._connection, {"the_run": run_id}).fetchone()
-        made: dict[sa.Table, Row] = {}
-        start = 0
-        for table, names in _NAMES.items():
-            values = found[start : start + len(names)]
-            start += len(names)
-            if values[0] is not None:
-                made[table] = dict(zip(names, values, strict=True))
-        return made
+    def _stored(self, run_ids: Sequence[str]) -> dict[str, dict[sa.Table, Row]]:
+        """The rows that the tables have of these runs."""
+        every: dict[str, dict[sa.Table, Row]] = {}
+        for run_id, *found in _of_runs().run(self._connection, {"the_runs": json.dumps(run_ids)}):
+            made = every[run_id] = {}
+            for table, names, part in _PARTS:
+                values = found[part]
+                if values[0] is not None:
+                    made[table] = dict(zip(names, values, strict=True))
+        return every
 
     def _row(self, folded: FoldedRun, stored: dict[sa.Table, Row]) -> Iterator[Difference]:
         home, other = training_runs, voided_runs
@@ -201,19 +203,21 @@ def _spelled_alike(sql: str) -> str:
     return "".join(sql.replace('"', "").split())
 
 
-# `run_id` first: where it is NULL there is no row.
-_NAMES = {table: table.columns.keys() for table in (training_heads, training_runs, voided_runs, training_claims)}
+_TABLES = (training_heads, training_runs, voided_runs, training_claims)
+_STARTS = (0, *accumulate(len(table.columns) for table in _TABLES))
+# Which part of what is found of a run is whose. `run_id` is first: where it is NULL there is no row.
+_PARTS = [(table, table.columns.keys(), slice(*part)) for table, part in zip(_TABLES, pairwise(_STARTS), strict=True)]
 
 
 @cache
-def _of_run() -> Statement:
-    """All that the tables hold of one run, which itself is always answered."""
-    asked = sa.select(sa.bindparam("the_run", type_=sa.Text()).label("run_id")).subquery("asked")
-    joined: sa.FromClause = asked
-    for table in _NAMES:
-        joined = joined.outerjoin(table, table.c.run_id == asked.c.run_id)
-    every = [column for table in _NAMES for column in table.columns]
-    return compiled(sa.select(*every).select_from(joined))
+def _of_runs() -> Statement:
+    """All that the tables hold of some runs, each of which is answered."""
+    named = sa.func.json_each(sa.bindparam("the_runs", type_=sa.Text())).table_valued("value", name="named")
+    joined: sa.FromClause = named
+    for table in _TABLES:
+        joined = joined.outerjoin(table, table.c.run_id == named.c.value)
+    every = [column for table in _TABLES for column in table.columns]
+    return compiled(sa.select(named.c.value, *every).select_from(joined))
 
 
 def _home_row(folded: FoldedRun, home: str, stored: Row | None) -> Iterator[Difference]:
@@ -225,49 +229,58 @@ def _home_row(folded: FoldedRun, home: str, stored: Row | None) -> Iterator[Diff
         yield from _compared("row", folded.run_id, stored, {**stored, **computed})
 
 
-_POSITION, _EVENT_ID, _RUN_ID, _VERSION, _TYPE, _SCHEMA, _AT, _RECORDED_AT, _SOURCE, _PAYLOAD, _DIGEST, _CHAIN = range(
-    len(EVENT_COLUMNS)
-)
 _WRITTEN = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{6}Z", re.ASCII)
 
 
-class _History:
-    """A run's digests, chain, versions and positions, one event after the other."""
+class _Seen:
+    """The witness of one walk: digests as they come, and each run's chain, versions and positions in its order."""
 
     def __init__(self) -> None:
-        self._number, self._position, self._chain = 0, 0, ""
-        self.found: list[Difference] = []
+        self._found: list[Difference] = []
+        self._end: tuple[str, int, int, str] = ("", 0, 0, "")  # run, version, position and chain: the next part's begin
 
-    def read(self, rows: Sequence[StoredRow]) -> None:
-        """Take the next events of the run. Most are in order, and that has to be seen fast."""
-        number, before, chain, moment = self._number, self._position, self._chain, ""
+    def faults(self) -> list[Difference]:
+        """Return what was found since the last call."""
+        found, self._found = self._found, []
+        return found
+
+    def see(self, rows: Sequence[StoredRow]) -> None:
+        for _, event_id, run_id, _, type, schema, at, _, payload, _, source, stored in rows:
+            digest = digested(event_id, at, payload, run_id, schema, source, type)
+            if stored != digest:
+                self._found.append(Difference("digest", run_id, f"digest of event {event_id}", stored, digest))
+
+    def follow(self, run_id: str, rows: Sequence[StoredRow]) -> None:
+        """Compare with what has to be there: most events are in order, and that has to be seen fast."""
+        run, number, before, chain = self._end
+        if run != run_id:
+            number, before, chain = 0, 0, ""
+        moment = ""
         for row in rows:
             number += 1
-            position, event_id, run_id, version, type, schema, at, recorded_at, source, payload, stored, linked = row
-            digest = digested(event_id, at, payload, run_id, schema, source, type)
-            chain = chained(chain, stored)
+            position, _, _, version, _, _, _, recorded_at, _, linked, _, digest = row
+            chain = chained(chain, digest)
             if (
-                stored != digest
-                or linked != chain
+                linked != chain
                 or version != number
                 or position <= before
                 or (recorded_at != moment and not _is_written(recorded_at))
             ):
-                self.found += _faults(row, number, before, digest, chain)
+                self._found += _faults(row, number, before, chain)
             chain, before, moment = linked, position, recorded_at
-        self._number, self._position, self._chain = number, before, chain
+        self._end = run_id, number, before, chain
 
 
-def _faults(row: StoredRow, number: int, position: int, digest: str, chain: str) -> Iterator[Difference]:
+def _faults(row: StoredRow, number: int, before: int, chain: str) -> Iterator[Difference]:
+    position, event_id, run_id, version, _, _, _, recorded_at, _, linked, _, _ = row
     for kind, stored, computed in (
-        ("version", row[_VERSION], number),
-        ("digest", row[_DIGEST], digest),
-        ("chain", row[_CHAIN], chain),
-        ("recorded_at", row[_RECORDED_AT], row[_RECORDED_AT] if _is_written(row[_RECORDED_AT]) else None),
-        ("position", row[_POSITION], row[_POSITION] if row[_POSITION] > position else f"over {position}"),
+        ("version", version, number),
+        ("chain", linked, chain),
+        ("recorded_at", recorded_at, recorded_at if _is_written(recorded_at) else None),
+        ("position", position, position if position > before else f"over {before}"),
     ):
         if stored != computed:
-            yield Difference(kind, row[_RUN_ID], f"{kind} of event {row[_EVENT_ID]}", stored, computed)
+            yield Difference(kind, run_id, f"{kind} of event {event_id}", stored, computed)
 
 
 def _is_written(moment: str) -> bool:
@@ -287,6 +300,8 @@ def _is_date(text: str) -> bool:
 def _compared(kind: str, run_id: str, stored: Row | None, computed: Row) -> Iterator[Difference]:
     if stored is None:
         yield Difference(f"missing {kind}", run_id, kind, None, "a row")
+        return
+    if stored == computed:
         return
     for name, value in computed.items():
         if stored[name] != value:

@@ -15,8 +15,9 @@ from ledger.events import EVENT_TYPES, Event, Fact, Started
 from ledger.events.envelope import storable_text
 from ledger.events.plain import json_text, plain_mapping
 from ledger.events.times import text_of
+from ledger.projections import fold as folding
 from ledger.projections.columns import Declared
-from ledger.projections.fold import canonical, evolve, evolve_late, fold, fold_facts, slips_in
+from ledger.projections.fold import canonical, evolve, evolve_late, fold, fold_facts, fold_steps, slips_in
 from ledger.projections.life import Life
 from ledger.projections.run import COLUMNS, Run
 from ledger.projections.timeline import entries
@@ -85,6 +86,24 @@ def careless_facts(draw: st.DrawFn) -> Fact:
     return replace(stored, type=kind.wire_name, payload=json_text(payload), understood=payload)
 
 
+@st.composite
+def some_beats(draw: st.DrawFn) -> Fact:
+    """A sign of life with something of what shows, or nothing."""
+    said = {
+        "metrics": {"loss": draw(st.integers(0, 3))},
+        "duration_seconds": draw(st.sampled_from([1, 2, "3", "x", True])),
+    }
+    kept = draw(st.sets(st.sampled_from(sorted(said))))
+    kind = draw(st.sampled_from(["heartbeat", "heartbeat", "metrics_logged", "checkpoint_saved"]))
+    stored = fact(Started(run_id="r1", event_id=draw(event_ids), occurred_at=draw(moments)))
+    payload = {name: value for name, value in said.items() if kind == "heartbeat" and name in kept}
+    return replace(stored, type=kind, payload=json_text(payload), understood=payload)
+
+
+def lives_as_facts() -> st.SearchStrategy[list[Fact]]:
+    return life().map(lambda events: list({event.event_id: fact(event) for event in events}.values()))
+
+
 @given(st.lists(careless_facts(), max_size=8, unique_by=lambda made: made.event_id))
 def test_the_fold_is_total_over_careless_payloads(facts: list[Fact]) -> None:
     """Whatever lies in the fields of an event that was accepted, it folds, its values fit, and it can be told."""
@@ -104,6 +123,18 @@ def test_step_by_step_is_the_same_as_the_fold(events: list[Event]) -> None:
             made = evolve(made, each)
 
     assert (made.run() if made else None) == fold(events)
+
+
+@given(st.lists(careless_facts() | some_beats(), max_size=12, unique_by=lambda made: made.event_id) | lives_as_facts())
+def test_a_history_at_once_is_the_same_as_step_by_step(facts: list[Fact]) -> None:
+    """Signs of life in a row, of which only the latest show, leave what each of them in turn would have left."""
+    one_by_one = fold_facts(facts)
+    steps = sorted((made.occurred_at, made.event_id, made.type, made.understood) for made in facts)
+    for following in (1, 2, 1000):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(folding, "_FOLLOWING_MAX", following)
+            at_once = fold_steps(facts[0].run_id, steps) if facts else None
+        assert at_once == one_by_one
 
 
 @given(life())

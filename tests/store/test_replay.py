@@ -74,6 +74,8 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "_RUNS_AT_ONCE", 3)
     monkeypatch.setattr(replay, "_EVENTS_AT_ONCE", 4)
     monkeypatch.setattr(replay, "_LAST_EVENTS_MAX", 2)
+    monkeypatch.setattr(swap, "_ROWS_AT_ONCE", 4)
+    monkeypatch.setattr(swap, "_DROPPED_AT_ONCE", 2_000)
 
 
 def after_each_part(monkeypatch: pytest.MonkeyPatch, do: Callable[[int], None]) -> None:
@@ -368,6 +370,25 @@ def test_a_replay_whose_tables_are_gone_says_to_do_it_again(path: Path, monkeypa
         assert (book.replay(), bool(book.verify())) == (3, True)
 
 
+@pytest.mark.usefixtures("small_parts")
+def test_large_tables_are_removed_in_parts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many rows at a time as are named, until the rest is small enough to go at once."""
+    parts: list[int] = []
+    remove_some = swap._remove_some
+
+    def noting(database: sqlite.Database, table: str, rows: int) -> None:
+        parts.append(rows)
+        remove_some(database, table, rows)
+
+    monkeypatch.setattr(swap, "_remove_some", noting)
+    with Ledger(path) as book:
+        book.append(some_runs(20))
+        book.replay()
+        assert set(parts) <= {1, 2, 3, 4}
+        assert 20 < sum(parts) < 3 * 20
+        assert [name for name in schema(path) if name.startswith("replaying")] == []
+
+
 def test_what_is_removed_is_overwritten_as_before_also_after_a_failure(path: Path) -> None:
     """Only what a replay built itself is freed without that."""
     with Ledger(path) as book:
@@ -375,7 +396,7 @@ def test_what_is_removed_is_overwritten_as_before_also_after_a_failure(path: Pat
         with book._database.write() as connection:
             connection.execute("PRAGMA secure_delete = ON")
         with pytest.raises(LedgerBusy):
-            swap._remove_some(book._database, "replaying_gone")
+            swap._remove_some(book._database, "replaying_gone", 1)
         with book._database.write() as connection:
             assert connection.execute("PRAGMA secure_delete").fetchone() == (1,)
 
@@ -453,6 +474,7 @@ def test_however_few_events_are_held_at_a_time(kept: int, waiting: int, page: in
     with Ledger(":memory:") as book, pytest.MonkeyPatch.context() as patch:
         patch.setattr(folding, "KEPT_MAX", kept)
         patch.setattr(folding, "WAITING_MAX", waiting)
+        patch.setattr(folding, "WAITING_LENGTH_MAX", waiting * 100)
         patch.setattr(folding, "PAGE", page)
         book.append(events)
         before = shown(book)

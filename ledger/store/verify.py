@@ -283,18 +283,14 @@ def _faults(row: StoredRow, number: int, before: int, chain: str) -> Iterator[Di
             yield Difference(kind, run_id, f"{kind} of event {event_id}", stored, computed)
 
 
+@lru_cache(maxsize=4096)  # what was accepted together bears one moment
 def _is_written(moment: str) -> bool:
     """Whether this is a moment as the ledger writes it."""
-    return _WRITTEN.fullmatch(moment) is not None and _is_date(moment[:10])
-
-
-@lru_cache(maxsize=1024)
-def _is_date(text: str) -> bool:
     try:
-        date.fromisoformat(text)
+        date.fromisoformat(moment[:10])
     except ValueError:
         return False
-    return True
+    return _WRITTEN.fullmatch(moment) is not None
 
 
 def _compared(kind: str, run_id: str, stored: Row | None, computed: Row) -> Iterator[Difference]:

@@ -21,6 +21,7 @@ from ledger.events import (
     UnknownEvent,
     WandbAttached,
 )
+from ledger.events.fact import loaded, loaded_all
 from ledger.events.plain import plain
 from ledger.projections.filters import FILTERS_MAX, parse_filters, parse_order
 from ledger.projections.fold import evolve, evolve_late, fold, fold_facts, slips_in
@@ -198,3 +199,11 @@ def test_a_line_of_a_timeline_has_the_attributes_it_has() -> None:
     assert line.type == line["type"] == "started"
     with pytest.raises(AttributeError):
         line.types  # noqa: B018
+
+
+def test_stored_texts_that_are_no_objects_are_read_as_what_nobody_understands() -> None:
+    """One by one and many at once alike; a lone surrogate, which only one of the parsers takes, is no damage."""
+    texts = ['{"a": 1}', '{"a": "\\ud800"}', "[1]", "7", "{", '{"a": NaN}', ""]
+    for some in (texts, texts[:1], texts[2:4]):
+        assert loaded_all(some) == [loaded(text) for text in some]
+    assert loaded_all(texts[:3]) == [{"a": 1}, {"a": "\ud800"}, {"unreadable": "[1]"}]

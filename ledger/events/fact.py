@@ -6,7 +6,6 @@ is never taken apart and written again on its way.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -114,8 +113,8 @@ def loaded_all(texts: Sequence[str]) -> list[dict[str, JsonValue]]:
 
 def _loaded_by_python(text: str) -> JsonValue:
     try:
-        made: JsonValue = json.loads(text)
-    except (ValueError, RecursionError):
+        made: JsonValue = strict_object(text)
+    except (ValueError, TypeError, RecursionError):
         made = None
     return made
 

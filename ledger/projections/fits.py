@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pydantic import JsonValue
 
 from ledger.events.envelope import storable_text
-from ledger.events.plain import NON_FINITE
+from ledger.events.plain import NESTING_MAX, NON_FINITE
 from ledger.events.times import parse_moment, text_of
 from ledger.projections.columns import Declared, Kind
 
@@ -103,22 +103,32 @@ def projected_json(value: JsonValue) -> str:
     Other than in events, characters are written as they are, so that SQL finds them (SQLite before
     3.45 compares the keys of a path with the text as it is written). Lone surrogates stay escaped.
     """
-    text = _encode(value)
+    try:
+        text = _encode(value)
+    except (ValueError, RecursionError):  # valid JSON all the same: 1e400 is, and what is nested deeper than we read
+        text = _encode(without_non_finite(value))
     return text if text.isascii() else _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
 
-def without_non_finite(value: JsonValue) -> JsonValue:
-    """Return *value* with null for each "NaN", "Infinity" and "-Infinity", so that numbers can be sorted."""
+def without_non_finite(value: JsonValue, depth_max: int = NESTING_MAX) -> JsonValue:
+    """Return *value* with null for each "NaN", "Infinity" and "-Infinity", so that numbers can be sorted.
+
+    Null too for a number beyond what a float holds, and for what is nested deeper than any event is.
+    """
     if isinstance(value, str):
         return None if value in NON_FINITE else value
-    if isinstance(value, dict):  # of numbers, mostly
-        return {key: item if type(item) is float else without_non_finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [without_non_finite(item) for item in value]
-    return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if not isinstance(value, dict | list):
+        return value
+    if depth_max == 0:
+        return None
+    if isinstance(value, dict):
+        return {key: without_non_finite(item, depth_max - 1) for key, item in value.items()}
+    return [without_non_finite(item, depth_max - 1) for item in value]
 
 
 def path_into(value: JsonValue, path: str) -> JsonValue:

@@ -208,7 +208,7 @@ def _show_duration(life: Life, key: Key, payload: Payload) -> bool:
         return False
     if life.duration_from is None or key > life.duration_from:
         said = payload["duration_seconds"]
-        duration = said if type(said) is int and said < _SMALL else fitting(_DURATION, said)
+        duration = said if type(said) is int and -_SMALL < said < _SMALL else fitting(_DURATION, said)
         if duration is None:
             return False
         life.row["duration_seconds"], life.duration_from = duration, key
@@ -363,8 +363,8 @@ _ACTS: dict[str, Callable[[Life, Key, Payload], None]] = {
 }
 
 _DURATION = COLUMNS["duration_seconds"]
-_FOLLOWING_MAX = 1_000
-_SMALL = 2**62  # an integer below this fits; most durations are seen to fit at a glance
+_FOLLOWING_MAX = 100
+_SMALL = 2**62  # an integer nearer to 0 fits; most durations are seen to fit at a glance
 
 # Columns that follow from more than the one event that bears their name.
 _DERIVED = frozenset(

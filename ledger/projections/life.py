@@ -179,7 +179,7 @@ def read_config(column: Declared, config: JsonValue) -> Plain:
 def microseconds_between(start: str, end: str) -> int:
     try:
         return (datetime.fromisoformat(end) - datetime.fromisoformat(start)) // _MICROSECOND
-    except ValueError:  # somebody changed a stored time behind our back, and verify has to get as far as saying so
+    except (ValueError, TypeError):  # somebody changed a stored time behind our back, and verify has to get so far
         return 0
 
 

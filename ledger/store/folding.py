@@ -30,6 +30,7 @@ PAGE = 250  # what is read stays in the processor's cache until it is looked at
 WAITING_MAX = 30_000  # events that wait for their runs to be whole
 WAITING_LENGTH_MAX = 50_000_000  # characters of their payloads
 KEPT_MAX = 20_000  # events of one run that are held at a time
+KEPT_LENGTH_MAX = 10_000_000  # characters of their payloads, which take several times that once they are parsed
 
 
 class Witness(Protocol):
@@ -110,6 +111,7 @@ class _Waiting:
         self._rows: dict[str, list[StoredRow]] = {}  # the run that began first stands first
         self._counts: dict[str, int] = {}
         self._lengths: dict[str, int] = {}
+        self._events = self._length = 0  # of all that wait
         self._read_alone: set[str] = set()
 
     def take(self, connection: Connection, rows: Sequence[StoredRow]) -> list[FoldedRun]:
@@ -123,11 +125,16 @@ class _Waiting:
             if there is None:
                 continue
             there += more
-            self._lengths[run_id] += sum([len(row[_PAYLOAD]) for row in more])
+            length = sum([len(row[_PAYLOAD]) for row in more])
+            self._lengths[run_id] += length
+            self._length += length
+            self._events += len(more)
             if len(there) == self._counts[run_id]:
                 self._drop(run_id)
                 whole.append(_fold_rows(run_id, there, self._witness))
-        while sum(map(len, self._rows.values())) > WAITING_MAX or sum(self._lengths.values()) > WAITING_LENGTH_MAX:
+        while self._length > WAITING_LENGTH_MAX:
+            whole.append(self._read_by_itself(connection, max(self._lengths, key=self._lengths.__getitem__)))
+        while self._events > WAITING_MAX:
             whole.append(self._read_by_itself(connection, next(iter(self._rows))))
         return whole
 
@@ -146,7 +153,8 @@ class _Waiting:
         return fold_run(connection, run_id, count, self._bounds, self._witness)
 
     def _drop(self, run_id: str) -> int:
-        del self._rows[run_id], self._lengths[run_id]
+        self._events -= len(self._rows.pop(run_id))
+        self._length -= self._lengths.pop(run_id)
         return self._counts.pop(run_id)
 
 
@@ -164,7 +172,7 @@ def fold_run(
     connection: Connection, run_id: str, count: int, bounds: Bounds = EVERYTHING, witness: Witness | None = None
 ) -> FoldedRun:
     """Fold the *count* events of one run within the bounds; of very many only a part is held at a time."""
-    head = _Head()
+    head, length, at_once = _Head(), 0, True
     steps: list[Step] = []
     asked = f"{_select(witness)} WHERE run_id = :the_run AND {bounds.condition()}"
     values = bounds.values(the_run=run_id)
@@ -173,9 +181,13 @@ def fold_run(
             witness.follow(run_id, rows)
         part = _steps(rows)
         head.take(rows, part)
-        if count <= KEPT_MAX:
+        length += sum([len(row[_PAYLOAD]) for row in rows])
+        at_once = count <= KEPT_MAX and length <= KEPT_LENGTH_MAX
+        if at_once:
             steps += part
-    if count <= KEPT_MAX:
+        else:
+            steps.clear()
+    if at_once:
         return head.folded(run_id, fold_steps(run_id, sorted(steps)))
     pages = _pages(connection.execute(f"{asked} ORDER BY occurred_at, event_id", values))
     return head.folded(run_id, fold_steps(run_id, chain.from_iterable(map(_steps, pages))))
@@ -193,10 +205,14 @@ def fold_of(connection: Connection, run_id: str, bounds: Bounds) -> FoldedRun | 
 
 
 def _counts(connection: Connection, run_ids: Sequence[str], bounds: Bounds) -> list[tuple[str, int]]:
-    """How many events within the bounds each of these runs has, in the order in which they are named."""
+    """How many events within the bounds each of these runs has, in the order in which they are named.
+
+    None has an id with a NUL, unless somebody put it there; SQLite would take it for another's, which it cuts it to.
+    """
     counted = f"SELECT count(*) FROM training_events WHERE run_id = named.value AND {bounds.condition()}"
     asked = f"SELECT named.value, ({counted}) FROM json_each(:named) AS named"
-    found = connection.execute(asked, bounds.values(named=json.dumps(run_ids))) if run_ids else ()
+    named = [run_id for run_id in run_ids if "\0" not in run_id]
+    found = connection.execute(asked, bounds.values(named=json.dumps(named))) if named else ()
     return [(run_id, count) for run_id, count in found if count]
 
 

@@ -236,19 +236,27 @@ class _Seen:
     """The witness of one walk: digests as they come, and each run's chain, versions and positions in its order."""
 
     def __init__(self) -> None:
-        self._found: list[Difference] = []
-        self._end: tuple[str, int, int, str] = ("", 0, 0, "")  # run, version, position and chain: the next part's begin
+        self._found: dict[str, Difference] = {}  # the first of each kind
+        self._end: tuple[str, int, int, str] = (
+            "",
+            0,
+            0,
+            "",
+        )  # run, version, position, chain: where the next part begins
 
     def faults(self) -> list[Difference]:
-        """Return what was found since the last call."""
-        found, self._found = self._found, []
-        return found
+        """Return what was found since the last call: the first of each kind."""
+        found, self._found = self._found, {}
+        return list(found.values())
+
+    def _find(self, difference: Difference) -> None:
+        self._found.setdefault(difference.kind, difference)
 
     def see(self, rows: Sequence[StoredRow]) -> None:
         for _, event_id, run_id, _, type, schema, at, _, payload, _, source, stored in rows:
             digest = digested(event_id, at, payload, run_id, schema, source, type)
             if stored != digest:
-                self._found.append(Difference("digest", run_id, f"digest of event {event_id}", stored, digest))
+                self._find(Difference("digest", run_id, f"digest of event {event_id}", stored, digest))
 
     def follow(self, run_id: str, rows: Sequence[StoredRow]) -> None:
         """Compare with what has to be there: most events are in order, and that has to be seen fast."""
@@ -266,7 +274,8 @@ class _Seen:
                 or position <= before
                 or (recorded_at != moment and not _is_written(recorded_at))
             ):
-                self._found += _faults(row, number, before, chain)
+                for fault in _faults(row, number, before, chain):
+                    self._find(fault)
             chain, before, moment = linked, position, recorded_at
         self._end = run_id, number, before, chain
 

@@ -207,3 +207,13 @@ def test_stored_texts_that_are_no_objects_are_read_as_what_nobody_understands() 
     for some in (texts, texts[:1], texts[2:4]):
         assert loaded_all(some) == [loaded(text) for text in some]
     assert loaded_all(texts[:3]) == [{"a": 1}, {"a": "\ud800"}, {"unreadable": "[1]"}]
+
+
+def test_a_number_beyond_what_a_float_holds_is_null_in_the_row() -> None:
+    """It is valid JSON, so an event that comes from elsewhere may say it; the event keeps it as it is written."""
+    made = fact(Launched(run_id="r1", config={"a": 1, "lr": 2}))
+    stored = dataclasses.replace(made, payload='{"config":{"a":1e400,"lr":-1e999}}')
+    life = fold_facts([dataclasses.replace(stored, understood=loaded(stored.payload))])
+
+    assert life is not None
+    assert (life.row["config_json"], life.row["learning_rate"]) == ('{"a":null,"lr":null}', None)

@@ -14,6 +14,7 @@ from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -371,34 +372,43 @@ def test_a_replay_whose_tables_are_gone_says_to_do_it_again(path: Path, monkeypa
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_large_tables_are_removed_in_parts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many rows at a time as are named, until the rest is small enough to go at once."""
-    parts: list[int] = []
-    remove_some = swap._remove_some
+@pytest.mark.parametrize("heavy", ["r0", "r19"])
+def test_large_tables_are_removed_in_parts(path: Path, monkeypatch: pytest.MonkeyPatch, heavy: str) -> None:
+    """So many rows at a time until the rest is small enough to go at once, wherever the long ones lie."""
+    parts: list[tuple[str, int]] = []
+    rests: list[int] = []
+    remove_some, length_of = swap._remove_some, swap._length_of
 
-    def noting(database: sqlite.Database, table: str, rows: int) -> None:
-        parts.append(rows)
-        remove_some(database, table, rows)
+    def noting(database: sqlite.Database, table: str) -> tuple[int, int]:
+        made = remove_some(database, table)
+        parts.append((table.rpartition("_")[2], made[0]))
+        with database.read() as connection:
+            rests.append(length_of(connection, table))
+        return made
 
-    monkeypatch.setattr(swap, "_remove_some", noting)
     with Ledger(path) as book:
-        book.append(some_runs(20))
+        book.append([*some_runs(20), annotated(9, run=heavy, note="x" * 3_000)])
+        monkeypatch.setattr(swap, "_DROPPED_AT_ONCE", 2_500)
+        monkeypatch.setattr(swap, "_remove_some", noting)
         book.replay()
-        assert set(parts) <= {1, 2, 3, 4}
-        assert 20 < sum(parts) < 3 * 20
-        assert [name for name in schema(path) if name.startswith("replaying")] == []
+    of_runs = [count for table, count in parts if table == "runs"]
+    assert max(of_runs) == 4
+    assert sum(of_runs) < 60
+    assert rests[-1] <= 2_500
+    assert [name for name in schema(path) if name.startswith("replaying")] == []
 
 
-def test_what_is_removed_is_overwritten_as_before_also_after_a_failure(path: Path) -> None:
+@pytest.mark.parametrize("secure", [0, 1, 2])
+def test_what_is_removed_is_overwritten_as_before_also_after_a_failure(path: Path, secure: int) -> None:
     """Only what a replay built itself is freed without that."""
     with Ledger(path) as book:
         book.append(some_runs(3))
         with book._database.write() as connection:
-            connection.execute("PRAGMA secure_delete = ON")
+            connection.execute(f"PRAGMA secure_delete = {swap._SECURE[secure]}")
         with pytest.raises(LedgerBusy):
-            swap._remove_some(book._database, "replaying_gone", 1)
+            swap._remove_some(book._database, "replaying_gone")
         with book._database.write() as connection:
-            assert connection.execute("PRAGMA secure_delete").fetchone() == (1,)
+            assert connection.execute("PRAGMA secure_delete").fetchone() == (secure,)
 
 
 @pytest.mark.parametrize(
@@ -481,6 +491,31 @@ def test_however_few_events_are_held_at_a_time(kept: int, waiting: int, page: in
         book.replay()
         assert book.verify(), book.verify().differences
         assert shown(book) == before
+
+
+@pytest.mark.parametrize("kept", [1_000, 100_000])
+def test_only_the_run_whose_events_are_long_is_read_by_itself(monkeypatch: pytest.MonkeyPatch, kept: int) -> None:
+    """What waits is bounded by its length: the longest goes, and where it is longer than is kept, in parts."""
+    alone: list[str] = []
+    fold_run = folding.fold_run
+
+    def noting(connection: sqlite3.Connection, run_id: str, *more: Any) -> folding.FoldedRun:
+        alone.append(run_id)
+        return fold_run(connection, run_id, *more)
+
+    monkeypatch.setattr(folding, "fold_run", noting)
+    monkeypatch.setattr(folding, "WAITING_LENGTH_MAX", 5_000)
+    monkeypatch.setattr(folding, "KEPT_LENGTH_MAX", kept)
+    monkeypatch.setattr(folding, "PAGE", 4)
+    with Ledger(":memory:") as book:
+        book.append([launched(0, run=f"r{number}") for number in range(10)])
+        book.append([annotated(step, run="long", note="x" * 900, tags=[f"t{step}"]) for step in range(12)])
+        book.append([completed(1, run=f"r{number}") for number in range(10)])
+        before = shown(book)
+        book.replay()
+        assert shown(book) == before
+        assert alone == ["long"]
+        assert book.verify(), book.verify().differences
 
 
 @pytest.mark.usefixtures("small_parts")

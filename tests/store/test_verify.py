@@ -17,7 +17,7 @@ from ledger import Ledger
 from ledger.cli.main import main
 from ledger.errors import LedgerDamaged
 from ledger.events import Event, Recorded
-from ledger.events.fact import chained
+from ledger.events.fact import chained, digested
 from ledger.store import folding
 from tests.builders import (
     amended,
@@ -90,6 +90,7 @@ def kinds_found(path: Path) -> set[str]:
 
 # What somebody does with the guards out of the way, and one kind of difference that has to be among those found.
 EVENTS, RUNS = "training_events", "training_runs"
+DEEP = '{"a":' * 900 + "1" + "}" * 900
 TAMPERINGS = {
     "a payload": (f"UPDATE {EVENTS} SET payload = '{{}}' WHERE position = 5", "digest"),
     "a payload that is no JSON": (f"UPDATE {EVENTS} SET payload = 'nonsense' WHERE position = 5", "digest"),
@@ -98,6 +99,14 @@ TAMPERINGS = {
     "a time": (f"UPDATE {EVENTS} SET occurred_at = '2020-01-01T00:00:00.000000Z' WHERE position = 5", "digest"),
     "a time that is none": (f"UPDATE {EVENTS} SET occurred_at = 'soon' WHERE position IN (2, 5)", "digest"),
     "an end's time that is none": (f"UPDATE {EVENTS} SET occurred_at = 'soon' WHERE position = 5", "digest"),
+    "a time that is only a date": (f"UPDATE {EVENTS} SET occurred_at = '2020-01-01' WHERE position IN (2, 5)", "digest"),
+    "a number that is none": (f"UPDATE {EVENTS} SET payload = '{{\"config\":{{\"a\":NaN}}}}' WHERE position = 1", "digest"),
+    "a number beyond all bounds": (f"UPDATE {EVENTS} SET payload = '{{\"config\":{{\"a\":1e400}}}}' WHERE position = 1", "digest"),
+    "a metric beyond all bounds": (f"UPDATE {EVENTS} SET payload = '{{\"final_metrics\":{{\"a\":-1e400}}}}' WHERE position = 5", "digest"),
+    "a duration beyond all bounds": (f"UPDATE {EVENTS} SET payload = '{{\"duration_seconds\":-{'9' * 40}}}' WHERE position = 4", "digest"),
+    "a config that is too deep": (f"UPDATE {EVENTS} SET payload = '{{\"config\":{DEEP}}}' WHERE position = 1", "digest"),
+    "metrics that are too deep": (f"UPDATE {EVENTS} SET payload = '{{\"final_metrics\":{DEEP}}}' WHERE position = 5", "digest"),
+    "a run id with a NUL": (f"UPDATE {EVENTS} SET run_id = 'a' || char(0) || 'x' WHERE position = 5", "position"),
     "a source": (f"UPDATE {EVENTS} SET source = '{{}}' WHERE position = 5", "digest"),
     "a type": (f"UPDATE {EVENTS} SET type = 'failed' WHERE position = 5", "digest"),
     "a schema version": (f"UPDATE {EVENTS} SET schema_version = 2 WHERE position = 5", "digest"),
@@ -225,6 +234,30 @@ def test_an_event_that_was_slipped_in_is_found(whole: Path, path: Path) -> None:
         _forge(db, made)
 
     assert {"head", "row"} <= kinds_found(path)
+
+
+def test_events_under_an_id_that_is_cut_to_another_are_found(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite's functions end a text at a NUL; what was slipped in under such an id is counted for nobody."""
+    monkeypatch.setattr(folding, "WAITING_MAX", 10)
+    monkeypatch.setattr(folding, "PAGE", 8)
+    with Ledger(path) as book:
+        for run in "ab":
+            book.append([launched(0, run=run), *(heartbeat(step, run=run, step=step) for step in range(1, 8))])
+    with behind_its_back(path) as db:
+        names = [name for _, name, *_ in db.execute(f"PRAGMA table_info({EVENTS})")]
+        chain = ""
+        for stored in db.execute(f"SELECT * FROM {EVENTS} WHERE run_id = 'a' ORDER BY position").fetchall():
+            row = dict(zip(names, stored, strict=True))
+            row |= {"position": None, "event_id": f"f{row['event_id'][1:]}", "run_id": "a\0x"}
+            maker = ("event_id", "occurred_at", "payload", "run_id", "schema_version", "source", "type")
+            row["digest"] = digested(*(row[name] for name in maker))
+            row["chain"] = chain = chained(chain, row["digest"])
+            db.execute(f"INSERT INTO {EVENTS} VALUES ({', '.join('?' * len(row))})", list(row.values()))
+    with Ledger(path) as book:
+        for make in (launched, heartbeat):
+            book.append([make(1, run=f"later-{number}") for number in range(40)])
+
+    assert "position" in kinds_found(path)
 
 
 def _forge(db: sqlite3.Connection, made: Recorded) -> None:

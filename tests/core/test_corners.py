@@ -217,3 +217,16 @@ def test_a_number_beyond_what_a_float_holds_is_null_in_the_row() -> None:
 
     assert life is not None
     assert (life.row["config_json"], life.row["learning_rate"]) == ('{"a":null,"lr":null}', None)
+
+
+def test_what_is_nested_deeper_than_any_event_is_null_in_the_row() -> None:
+    """Only somebody behind the ledger's back can have put it there; the fold gets as far as showing the rest."""
+    deep: dict[str, object] = {}
+    for _ in range(200):
+        deep = {"k": deep}
+    stored = dataclasses.replace(fact(Heartbeat(run_id="r1")), understood={"metrics": {"loss": 0.5, "deep": deep}})
+    life = fold_facts([stored])
+
+    assert life is not None
+    text = str(life.row["final_metrics_json"])
+    assert (text.count("{"), text.count("null"), text.startswith('{"loss":0.5,')) == (100, 1, True)

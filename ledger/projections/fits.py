@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from pydantic import JsonValue
 
@@ -106,20 +106,22 @@ def projected_json(value: JsonValue) -> str:
     try:
         text = _encode(value)
     except (ValueError, RecursionError):  # valid JSON all the same: 1e400 is, and what is nested deeper than we read
-        text = _encode(without_non_finite(value))
+        text = _encode(_within_reach(value, frozenset()))
     return text if text.isascii() else _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
 
-def without_non_finite(value: JsonValue, depth_max: int = NESTING_MAX) -> JsonValue:
-    """Return *value* with null for each "NaN", "Infinity" and "-Infinity", so that numbers can be sorted.
+def without_non_finite(value: JsonValue) -> JsonValue:
+    """Return *value* with null for each "NaN", "Infinity" and "-Infinity", so that numbers can be sorted."""
+    return _within_reach(value, NON_FINITE)
 
-    Null too for a number beyond what a float holds, and for what is nested deeper than any event is.
-    """
+
+def _within_reach(value: JsonValue, nulls: Collection[str], depth_max: int = NESTING_MAX) -> JsonValue:
+    """Null for the texts *nulls*, a number beyond what a float holds, and what is nested deeper than any event is."""
     if isinstance(value, str):
-        return None if value in NON_FINITE else value
+        return None if value in nulls else value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if not isinstance(value, dict | list):
@@ -127,8 +129,8 @@ def without_non_finite(value: JsonValue, depth_max: int = NESTING_MAX) -> JsonVa
     if depth_max == 0:
         return None
     if isinstance(value, dict):
-        return {key: without_non_finite(item, depth_max - 1) for key, item in value.items()}
-    return [without_non_finite(item, depth_max - 1) for item in value]
+        return {key: _within_reach(item, nulls, depth_max - 1) for key, item in value.items()}
+    return [_within_reach(item, nulls, depth_max - 1) for item in value]
 
 
 def path_into(value: JsonValue, path: str) -> JsonValue:

@@ -100,6 +100,7 @@ def _follow(life: Life, signs: Sequence[Step]) -> None:
     occurred_at, event_id, _, _ = signs[-1]
     life.row["last_seen_at"] = occurred_at
     life.signed = (occurred_at, event_id)
+    # From the latest back, as far as the first that shows.
     beats = [((at, id), said) for at, id, type, said in reversed(signs) if type == "heartbeat" and said]
     any(_show_duration(life, key, said) for key, said in beats)
     any(_show_metrics_so_far(life, key, said) for key, said in beats)

@@ -207,7 +207,8 @@ def fold_of(connection: Connection, run_id: str, bounds: Bounds) -> FoldedRun | 
 def _counts(connection: Connection, run_ids: Sequence[str], bounds: Bounds) -> list[tuple[str, int]]:
     """How many events within the bounds each of these runs has, in the order in which they are named.
 
-    None has an id with a NUL, unless somebody put it there; SQLite would take it for another's, which it cuts it to.
+    An id with a NUL, which only somebody behind the ledger's back can have put there, has none: SQLite's
+    functions end a text at it, and would count those of another run.
     """
     counted = f"SELECT count(*) FROM training_events WHERE run_id = named.value AND {bounds.condition()}"
     asked = f"SELECT named.value, ({counted}) FROM json_each(:named) AS named"

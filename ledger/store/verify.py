@@ -237,12 +237,8 @@ class _Seen:
 
     def __init__(self) -> None:
         self._found: dict[str, Difference] = {}  # the first of each kind
-        self._end: tuple[str, int, int, str] = (
-            "",
-            0,
-            0,
-            "",
-        )  # run, version, position, chain: where the next part begins
+        # Run, version, position and chain: from there the next part of the run goes on.
+        self._end: tuple[str, int, int, str] = ("", 0, 0, "")
 
     def faults(self) -> list[Difference]:
         """Return what was found since the last call: the first of each kind."""

@@ -212,11 +212,11 @@ def test_stored_texts_that_are_no_objects_are_read_as_what_nobody_understands() 
 def test_a_number_beyond_what_a_float_holds_is_null_in_the_row() -> None:
     """It is valid JSON, so an event that comes from elsewhere may say it; the event keeps it as it is written."""
     made = fact(Launched(run_id="r1", config={"a": 1, "lr": 2}))
-    stored = dataclasses.replace(made, payload='{"config":{"a":1e400,"lr":-1e999}}')
+    stored = dataclasses.replace(made, payload='{"config":{"a":1e400,"lr":-1e999,"b":"NaN"}}')
     life = fold_facts([dataclasses.replace(stored, understood=loaded(stored.payload))])
 
     assert life is not None
-    assert (life.row["config_json"], life.row["learning_rate"]) == ('{"a":null,"lr":null}', None)
+    assert (life.row["config_json"], life.row["learning_rate"]) == ('{"a":null,"lr":null,"b":"NaN"}', None)
 
 
 def test_what_is_nested_deeper_than_any_event_is_null_in_the_row() -> None:

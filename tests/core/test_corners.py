@@ -230,3 +230,12 @@ def test_what_is_nested_deeper_than_any_event_is_null_in_the_row() -> None:
     assert life is not None
     text = str(life.row["final_metrics_json"])
     assert (text.count("{"), text.count("null"), text.startswith('{"loss":0.5,')) == (100, 1, True)
+
+
+@pytest.mark.parametrize("duration", [10**30, -(10**30)])
+def test_a_duration_that_no_column_holds_is_not_shown(duration: int) -> None:
+    """Neither far above nor far below what 64 bits hold."""
+    life = fold_facts([dataclasses.replace(fact(Heartbeat(run_id="r1")), understood={"duration_seconds": duration})])
+
+    assert life is not None
+    assert life.row["duration_seconds"] is None

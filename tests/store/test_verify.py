@@ -19,6 +19,7 @@ from ledger.errors import LedgerDamaged
 from ledger.events import Event, Recorded
 from ledger.events.fact import chained, digested
 from ledger.store import folding
+from ledger.store import verify as verification
 from tests.builders import (
     amended,
     annotated,
@@ -99,7 +100,8 @@ TAMPERINGS = {
     "a time": (f"UPDATE {EVENTS} SET occurred_at = '2020-01-01T00:00:00.000000Z' WHERE position = 5", "digest"),
     "a time that is none": (f"UPDATE {EVENTS} SET occurred_at = 'soon' WHERE position IN (2, 5)", "digest"),
     "an end's time that is none": (f"UPDATE {EVENTS} SET occurred_at = 'soon' WHERE position = 5", "digest"),
-    "a time that is only a date": (f"UPDATE {EVENTS} SET occurred_at = '2020-01-01' WHERE position IN (2, 5)", "digest"),
+    "a start's time that is only a date": (f"UPDATE {EVENTS} SET occurred_at = '2020-01-01' WHERE position = 2", "digest"),
+    "an end's time that is only a date": (f"UPDATE {EVENTS} SET occurred_at = '2020-01-01' WHERE position = 5", "digest"),
     "a number that is none": (f"UPDATE {EVENTS} SET payload = '{{\"config\":{{\"a\":NaN}}}}' WHERE position = 1", "digest"),
     "a number beyond all bounds": (f"UPDATE {EVENTS} SET payload = '{{\"config\":{{\"a\":1e400}}}}' WHERE position = 1", "digest"),
     "a metric beyond all bounds": (f"UPDATE {EVENTS} SET payload = '{{\"final_metrics\":{{\"a\":-1e400}}}}' WHERE position = 5", "digest"),
@@ -234,6 +236,19 @@ def test_an_event_that_was_slipped_in_is_found(whole: Path, path: Path) -> None:
         _forge(db, made)
 
     assert {"head", "row"} <= kinds_found(path)
+
+
+def test_a_fault_behind_the_last_run_that_was_folded_is_found(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of very many events is folded when its first is met, and its other events are met after that."""
+    monkeypatch.setattr(folding, "KEPT_MAX", 1)
+    monkeypatch.setattr(folding, "PAGE", 2)
+    monkeypatch.setattr(verification, "_RUNS_AT_ONCE", 1)
+    with Ledger(path) as book:
+        book.append([heartbeat(step, step=step) for step in range(9)])
+    with behind_its_back(path) as db:
+        db.execute(f"UPDATE {EVENTS} SET source = '{{}}' WHERE position = 7")
+
+    assert kinds_found(path) == {"digest"}
 
 
 def test_events_under_an_id_that_is_cut_to_another_are_found(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -268,7 +268,7 @@ def _annotated(life: Life, _: Key, payload: Payload) -> None:
     if isinstance(tags, list):
         known = _loaded(life.row["tags_json"])
         known = known if isinstance(known, list) else []
-        gathered = dict.fromkeys([*known, *(tag for tag in tags if isinstance(tag, str))])
+        gathered = dict.fromkeys(tag for tag in (*known, *tags) if isinstance(tag, str))
         life.row["tags_json"] = projected_json(list(gathered))
     if isinstance(metadata, dict):
         life.row["metadata_json"] = projected_json({**_metadata(life), **metadata})

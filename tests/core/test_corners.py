@@ -11,6 +11,7 @@ import pytest
 from ledger.errors import InvalidFact, InvalidValue, UnknownOrder
 from ledger.events import (
     Amended,
+    Annotated,
     Completed,
     Fact,
     Heartbeat,
@@ -239,3 +240,12 @@ def test_a_duration_that_no_column_holds_is_not_shown(duration: int) -> None:
 
     assert life is not None
     assert life.row["duration_seconds"] is None
+
+
+def test_tags_gather_onto_an_amendment_that_holds_no_texts() -> None:
+    """An append may bring any list; what is no text leaves the column with the next tag, and stays in the event."""
+    amended = Amended(run_id="r1", reason="odd", columns={"tags_json": [{"k": None}, "a", ["b"]]})
+    life = fold_facts([fact(amended), fact(Annotated(run_id="r1", tags=("a", "c")))])
+
+    assert life is not None
+    assert life.row["tags_json"] == '["a","c"]'

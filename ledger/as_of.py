@@ -7,13 +7,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from ledger import origin
-from ledger.asking import Asking
+from ledger.asking import Asking, present_of
 from ledger.errors import InvalidValue, RunNotFound
 from ledger.events.envelope import storable_text
 from ledger.events.times import text_of
 from ledger.handle import Handle
 from ledger.porch import When
 from ledger.projections.filters import parse_moment_or_age, parse_whole_number
+from ledger.projections.liveness import Present
 
 if TYPE_CHECKING:
     from ledger.projections.explain import Explanation
@@ -25,11 +26,11 @@ __all__ = ["AsOf", "LookingBack"]
 class AsOf(Asking):
     """A ledger as it was: answers as the ledger does, of some of its events, whatever is appended meanwhile.
 
-    Ages such as "7d" in filters count back from the moment that the view is of. Threads may share it; as
+    Ages such as "7d" in filters, and liveness, count from the moment that the view is of. Threads may share it; as
     a context manager it closes itself.
     """
 
-    def __init__(self, past: Past, present: datetime, said: str) -> None:
+    def __init__(self, past: Past, present: Present, said: str) -> None:
         self._past = past
         self._then = present
         self._said = said
@@ -38,7 +39,7 @@ class AsOf(Asking):
     def _answers(self) -> Past:
         return self._past
 
-    def _present(self) -> datetime:
+    def _present(self) -> Present:
         return self._then
 
     def close(self) -> None:
@@ -78,7 +79,7 @@ class LookingBack(Handle):
             EVERYTHING.recorded_at_max if accepted is None else text_of(accepted),
         )
         said = f"{self.url!r}, when={when!r}, known={known!r}"
-        return AsOf(Past(self._database, bounds), happened or accepted or now, said)
+        return AsOf(Past(self._database, bounds), present_of(self._settings, happened or accepted or now), said)
 
     def explain(self, run_id: str) -> list[Explanation]:
         """Return which event gave each column of a run its value, and what it replaced, voided or not.

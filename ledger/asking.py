@@ -9,15 +9,17 @@ from ledger import origin
 from ledger.errors import AskedWrongly, InvalidValue
 from ledger.events import Recorded
 from ledger.projections.filters import parse_filters, parse_order, parse_whole_number
+from ledger.projections.liveness import Present
 from ledger.projections.timeline import Entry
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from ledger.settings import Settings
     from ledger.store.answers import Answers
     from ledger.store.statements import Row
 
-__all__ = ["Asking", "Filters"]
+__all__ = ["Asking", "Filters", "present_of"]
 
 Filters = Mapping[str, object]
 
@@ -26,17 +28,18 @@ class Asking:
     """What can be asked of a ledger. Raises NoLedger where there is none."""
 
     if TYPE_CHECKING:
+        _settings: Settings
 
         @property
         def _answers(self) -> Answers: ...
 
-    def _present(self) -> datetime:
-        """What "7d" in a filter is counted back from."""
-        return origin.utc_now()
+    def _present(self) -> Present:
+        """The moment that liveness is of, and that "7d" in a filter is counted back from."""
+        return present_of(self._settings, origin.utc_now())
 
     def get_run(self, run_id: str) -> Row | None:
-        """Return the row of a run, or None. A voided run is found, and says so with `voided` and `reason`."""
-        return self._answers.get_run(_text("run_id", run_id))
+        """Return the row of a run with its `liveness`, or None. A voided run says so with `voided` and `reason`."""
+        return self._answers.get_run(_text("run_id", run_id), self._present())
 
     def query_runs(
         self,
@@ -47,21 +50,24 @@ class Asking:
         *,
         include_voided: bool = False,
     ) -> list[Row]:
-        """Return the rows that meet all filters (docs/reference.md lists them); `limit=None` is all.
+        """Return the rows, each with its `liveness`, that meet all filters (docs/reference.md); `limit=None` is all.
 
         NULLs come last, ties go by run_id. With *include_voided* each row also has `voided` and `reason`.
         """
-        conditions = parse_filters(filters, self._present())
+        present = self._present()
+        conditions = parse_filters(filters, present.moment)
         orders = parse_order(order_by)
         at_most = None if limit is None else parse_whole_number("limit", limit)
         skipped = parse_whole_number("offset", offset)
         return self._answers.query_runs(
-            conditions, orders, limit=at_most, offset=skipped, include_voided=include_voided
+            conditions, orders, present, limit=at_most, offset=skipped, include_voided=include_voided
         )
 
     def count_runs(self, filters: Filters | None = None, *, include_voided: bool = False) -> int:
         """Return how many runs meet all filters."""
-        return self._answers.count_runs(parse_filters(filters, self._present()), include_voided=include_voided)
+        present = self._present()
+        conditions = parse_filters(filters, present.moment)
+        return self._answers.count_runs(conditions, present, include_voided=include_voided)
 
     def get_stats(self) -> dict[str, int]:
         """Return total_runs, the number of runs in each status, with_blog_posts and with_crash_analysis."""
@@ -89,6 +95,10 @@ class Asking:
         """
         position = parse_whole_number("after", after)
         return self._answers.events(*_run_or_chain(run_id, chain_of_custody_id), position, listed_types(types))
+
+
+def present_of(settings: Settings, moment: datetime) -> Present:
+    return Present(moment, settings.launch_late_seconds, settings.launch_lost_seconds)
 
 
 def listed_types(types: str | Iterable[str] | None) -> list[str] | None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-__all__ = ["Origin", "machine", "new_event_id", "now", "random_text", "replaced", "source", "utc_now"]
+__all__ = ["Origin", "machine", "new_event_id", "now", "process", "random_text", "replaced", "source", "utc_now"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -148,6 +148,36 @@ def machine() -> tuple[str, str]:
     except OSError:
         boot_id = ""
     return socket.gethostname(), boot_id
+
+
+def process(pid: int | None = None) -> dict[str, str | int] | None:
+    """Return what tells a process (ours, if no *pid* is given) from all others, ever; None where it is gone.
+
+    `host`, `boot_id`, `pid`, and, where the system says them, `started`: ticks since the boot, and `namespace`: within
+    which the pid counts.
+    """
+    host, boot_id = machine()
+    made: dict[str, str | int] = {"host": host, "boot_id": boot_id, "pid": os.getpid() if pid is None else pid}
+    if not Path("/proc/self/stat").exists():
+        return made if pid is None or _answers(pid) else None
+    try:
+        stat = Path(f"/proc/{made['pid']}/stat").read_bytes().rpartition(b") ")[2].split()
+        namespace = str(Path("/proc/self/ns/pid").readlink())
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    if stat[0] in b"ZX":  # dead, and not fetched by its parent yet
+        return None
+    return {**made, "started": int(stat[19]), "namespace": namespace}
+
+
+def _answers(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def random_text(alphabet: str, length: int) -> str:

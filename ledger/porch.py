@@ -85,7 +85,10 @@ def status_change(run_id: str, status: str, said: Said, at: When | None) -> list
                 raise InvalidValue(name, said[name], "it belongs to an end, and the status is 'running'")
         events.append(Started(run_id=run_id, started_at=said["started_at"], **when(at)))
         progress = {"duration_seconds": said["duration_seconds"], "metrics": metrics}
-        return events + _some(Heartbeat, run_id, progress, at)
+        # Whoever says this promises no further word: its silence means nothing.
+        if any(value is not None for value in progress.values()):
+            events.append(Heartbeat(run_id=run_id, lease_seconds=0, **progress, **when(at)))
+        return events
     events += _some(Started, run_id, _picked(said, ("started_at",)), at)
     ended = _picked(said, (*_OF_AN_END, "duration_seconds"))
     return [*events, _ENDS[status](run_id=run_id, final_metrics=metrics, **ended, **when(at))]

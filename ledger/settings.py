@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 from ledger.errors import HalfConfigured, NotConfigured, shortened
 
-__all__ = ["IN_MEMORY", "OFF", "Settings", "is_spool", "location", "shown", "spool_location"]
+__all__ = [
+    "IN_MEMORY",
+    "OFF",
+    "Settings",
+    "is_spool",
+    "location",
+    "seconds_of",
+    "shown",
+    "spool_location",
+    "state_folder",
+]
 
 OFF = "off"
 IN_MEMORY = "sqlite://"
@@ -20,6 +32,8 @@ _GROUP = (
     "TRAINING_DB_USER",
     "TRAINING_DB_PASSWORD",
 )
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)", re.ASCII)
+_SPAN_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _SYNCHRONOUS = ("FULL", "NORMAL")
 
 
@@ -27,13 +41,16 @@ _SYNCHRONOUS = ("FULL", "NORMAL")
 class Settings:
     """What the environment says: the ledger's *url*, how *synchronous* SQLite is, and whether to *redact*.
 
-    *spool* takes what is recorded while the ledger is away.
+    *spool* takes what is recorded while the ledger is away. A run that is launched and gives no sign of life
+    is late after *launch_late_seconds*, lost after *launch_lost_seconds*.
     """
 
     url: str
     synchronous: str = "FULL"
     redact: bool = True
     spool: str | None = None
+    launch_late_seconds: float = 3600.0
+    launch_lost_seconds: float = 86400.0
 
     @classmethod
     def read(cls, url: str | os.PathLike[str] | None = None) -> Settings:
@@ -51,7 +68,25 @@ class Settings:
             synchronous,
             redact,
             spool_location(spool) if spool else None,
+            _seconds("TRAINING_DB_LATE_AFTER", cls.launch_late_seconds),
+            _seconds("TRAINING_DB_LOST_AFTER", cls.launch_lost_seconds),
         )
+
+
+def seconds_of(text: str) -> float:
+    """Return the seconds that "90", "90s", "5m", "1.5h", "1d" or "2w" says. Raises ValueError for all else."""
+    found = _SPAN.fullmatch(text.strip())
+    if found is None:
+        raise ValueError('a span of time is wanted: seconds, or "90s", "5m", "1.5h", "1d"')
+    return float(found[1]) * _SPAN_UNITS[found[2] or "s"]
+
+
+def _seconds(name: str, usual: float) -> float:
+    text = os.environ.get(name)
+    try:
+        return seconds_of(text) if text else usual
+    except ValueError as exc:
+        raise HalfConfigured(f"{name}={shortened(text)} has no meaning: {exc}.") from None
 
 
 def location(place: str | os.PathLike[str]) -> str:
@@ -97,6 +132,17 @@ def spool_location(place: str | os.PathLike[str]) -> str:
     elif "://" in text:
         raise HalfConfigured(f"{shown(text)} is no spool. Give a folder, spool:///a/folder or s3://bucket/prefix.")
     return f"spool://{_absolute(text)}"
+
+
+def state_folder() -> Path:
+    """Return where a program of ours keeps what has no other place: under XDG_STATE_HOME, else in the home folder."""
+    home = os.environ.get("XDG_STATE_HOME")
+    if home:
+        return Path(home) / "training-run-ledger"
+    try:
+        return Path.home() / ".local" / "state" / "training-run-ledger"
+    except RuntimeError:  # a user without a home
+        return Path(tempfile.gettempdir()) / f"training-run-ledger-{os.getuid()}"
 
 
 def _absolute(path: str) -> Path:

@@ -21,7 +21,8 @@ from ledger.projections.run import COLUMNS
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 HOUR = 3600
 
-LOCAL = frozenset(name for name, column in COLUMNS.items() if column.column.local)
+# What is local to a ledger, or to the moment at which it is asked.
+LOCAL = frozenset({"liveness", *(name for name, column in COLUMNS.items() if column.column.local)})
 
 Row = dict[str, Any]
 Window = dict[str, Row]
@@ -66,6 +67,7 @@ checkpoint_saved = _maker(facts.CheckpointSaved)
 conversation_attached = _maker(facts.ConversationAttached)
 wandb_attached = _maker(facts.WandbAttached)
 described = _maker(facts.Described)
+resumed = _maker(facts.Resumed)
 crash_data_attached = _maker(facts.CrashDataAttached)
 blog_attached = _maker(facts.BlogAttached)
 annotated = _maker(facts.Annotated)

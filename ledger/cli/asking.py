@@ -26,11 +26,13 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, object]
 
-SHOWN = ("run_id", "status", "gradient_method", "host", "created_at", "duration_seconds", "run_name")
+SHOWN = ("run_id", "status", "liveness", "gradient_method", "host", "created_at", "duration_seconds", "run_name")
 
 
 def runs(said: Namespace) -> int:
-    """List runs, newest first: their rows, as query_runs returns them.
+    """List runs: those that need a look (lost, then late), and then the newest first.
+
+    Each is a row as query_runs returns it, with its liveness: alive, late, lost, ended, unknown.
 
     Filters are those of query_runs (docs/reference.md): -f status=crashed -f min_duration_hours=2
     -f config.training.max_steps=2000 -f has_blog_post=false -f tags=good.
@@ -75,8 +77,8 @@ def _columns(said: Namespace) -> list[str]:
 
     added = ["voided", "reason"] if said.include_voided else []
     for name in said.columns or ():
-        if name not in COLUMNS and name not in added:
-            raise UnknownColumn(name, [*COLUMNS, *added])
+        if name not in (*COLUMNS, "liveness", *added):
+            raise UnknownColumn(name, [*COLUMNS, "liveness", *added])
     return said.columns or [*SHOWN, *added[:1]]
 
 

@@ -40,6 +40,8 @@ def readable(name: str, value: object) -> object:
 def _group(name: str) -> str:
     """What a column is filed under, told by its declaration."""
     column = COLUMNS.get(name)
+    if name == "liveness":
+        return "Life"
     if column is None:
         return "Voided"
     if column.kind == "json" or column.column.local or name == "note":

@@ -27,7 +27,7 @@ __all__ = [
     "width",
 ]
 
-_COLOURS = {"running": "36", "completed": "32", "failed": "31", "crashed": "31"}
+_COLOURS = {"running": "36", "completed": "32", "failed": "31", "crashed": "31", "late": "33", "lost": "31"}
 
 
 def say(text: str) -> None:
@@ -80,8 +80,8 @@ def short_duration(seconds: int) -> str:
 
 
 def status_paint(column: str, value: object, text: str) -> str:
-    """Colour a status where somebody looks at it and NO_COLOR is not set."""
-    code = _COLOURS.get(str(value)) if column == "status" and _in_colour() else None
+    """Colour a status or liveness where somebody looks at it and NO_COLOR is not set."""
+    code = _COLOURS.get(str(value)) if column in ("status", "liveness") and _in_colour() else None
     return f"\x1b[{code}m{text}\x1b[0m" if code else text
 
 

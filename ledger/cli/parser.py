@@ -122,7 +122,8 @@ def _runs(words: Words) -> None:
     for name in ("status", "host", "method"):
         add(f"--{name}", action="append", default=[], type=_text, help=f"these only; {_AGAIN}")
     add("--since", metavar="WHEN", help="created after: 7d, 12h, 2026-01-31, ...")
-    add("--order-by", metavar="ORDER", default="created_at DESC", help="'column DESC, other' (default: %(default)s)")
+    add("--order-by", metavar="ORDER", default="liveness, created_at DESC",
+        help="'column DESC, other' (default: %(default)s)")  # fmt: skip
     add("--limit", default="100", help="how many at most, or 'all' (default: %(default)s)")
     add("--offset", default="0", help="how many to skip")
     add("--include-voided", action="store_true", help="voided runs too")

@@ -14,11 +14,12 @@ from ledger.events.catalogue import EVENT_TYPES, AnyEvent
 from ledger.events.corrections import Amended, Unvoided, Voided
 from ledger.events.envelope import Event, Source, UnknownEvent
 from ledger.events.fact import Fact, Recorded, parse_event
-from ledger.events.lifecycle import Completed, Crashed, Failed, Launched, Started
-from ledger.events.progress import CheckpointSaved, Heartbeat, Imported, MetricsLogged
+from ledger.events.lifecycle import Completed, Crashed, Failed, Launched, Resumed, Started
+from ledger.events.progress import LEASE_SECONDS, CheckpointSaved, Heartbeat, Imported, MetricsLogged
 
 __all__ = [
     "EVENT_TYPES",
+    "LEASE_SECONDS",
     "Amended",
     "Annotated",
     "AnyEvent",
@@ -37,6 +38,7 @@ __all__ = [
     "Launched",
     "MetricsLogged",
     "Recorded",
+    "Resumed",
     "Source",
     "Started",
     "UnknownEvent",

@@ -14,7 +14,7 @@ from ledger.events.attachments import (
 )
 from ledger.events.corrections import Amended, Unvoided, Voided
 from ledger.events.envelope import Event
-from ledger.events.lifecycle import Completed, Crashed, Failed, Launched, Started
+from ledger.events.lifecycle import Completed, Crashed, Failed, Launched, Resumed, Started
 from ledger.events.progress import CheckpointSaved, Heartbeat, Imported, MetricsLogged
 
 __all__ = ["EVENT_TYPES", "AnyEvent"]
@@ -31,6 +31,7 @@ AnyEvent = (
     | Completed
     | Failed
     | Crashed
+    | Resumed
     | CrashDataAttached
     | BlogAttached
     | Annotated

@@ -11,7 +11,7 @@ from ledger.events.envelope import Event, Id, OwnText, PlainMapping, Text
 from ledger.events.plain import plain
 from ledger.events.times import UtcDateTime
 
-__all__ = ["Completed", "Crashed", "EndReason", "Failed", "Launched", "Seconds", "Started"]
+__all__ = ["Completed", "Crashed", "EndReason", "Failed", "Launched", "Resumed", "Seconds", "Started"]
 
 EndReason = Literal["exception", "signal", "oom", "preempted", "timeout", "node_failure", "user", "unknown"]
 
@@ -60,14 +60,22 @@ class Launched(Event):
 
 
 class Started(Event):
-    """Training runs, for the first time or again."""
+    """Training runs, for the first time or again; `process` says in which process, so that it can be looked for."""
 
     type: Literal["started"] = "started"
     started_at: UtcDateTime | None = None
+    process: PlainMapping | None = None
+
+
+class Resumed(Event):
+    """Another run goes on where this one stopped: the other half of that run's `resumes_run_id`."""
+
+    type: Literal["resumed"] = "resumed"
+    resumed_by_run_id: Id
 
 
 class _Ended(Event):
-    """What every end can say."""
+    """What every end can say; one that went wrong also its `error_log`: a traceback, or the end of stderr."""
 
     ended_at: UtcDateTime | None = None
     duration_seconds: Seconds | None = None
@@ -86,6 +94,7 @@ class Failed(_Ended):
     """Training stopped because somebody, or the program itself, decided so."""
 
     type: Literal["failed"] = "failed"
+    error_log: Text | None = None
 
 
 class Crashed(_Ended):
@@ -94,3 +103,4 @@ class Crashed(_Ended):
     type: Literal["crashed"] = "crashed"
     detected_by: Text | None = None
     presumed: bool | None = None
+    error_log: Text | None = None

@@ -10,19 +10,25 @@ from ledger.events.envelope import Event, Id, PlainMapping, Text
 from ledger.events.lifecycle import Int64, Seconds
 from ledger.events.plain import plain_mapping
 
-__all__ = ["CheckpointSaved", "Heartbeat", "Imported", "MetricsLogged"]
+__all__ = ["LEASE_SECONDS", "CheckpointSaved", "Heartbeat", "Imported", "MetricsLogged"]
+
+LEASE_SECONDS = 300
 
 Columns = Annotated[dict[str, list[JsonValue]], BeforeValidator(plain_mapping)]
 
 
 class Heartbeat(Event):
-    """The run lives: how far it is, and duration and metrics so far."""
+    """The run lives: how far it is, duration and metrics so far, and within how many seconds it will beat again.
+
+    A lease that is not said is LEASE_SECONDS; 0 promises nothing.
+    """
 
     type: Literal["heartbeat"] = "heartbeat"
     step: Int64 | None = None
     duration_seconds: Seconds | None = None
     metrics: PlainMapping | None = None
     message: Text | None = None
+    lease_seconds: Seconds | None = None
 
 
 class MetricsLogged(Event):

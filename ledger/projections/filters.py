@@ -17,8 +17,9 @@ from numbers import Integral, Real
 from ledger.errors import InvalidValue, UnknownFilter, UnknownOrder, nearest
 from ledger.events.envelope import storable_text
 from ledger.events.times import parse_moment, text_of
-from ledger.projections.columns import Declared, Filter, Kind, Operator
+from ledger.projections.columns import Column, Declared, Filter, Kind, Operator
 from ledger.projections.fits import spelled_number
+from ledger.projections.liveness import LIVENESS
 from ledger.projections.run import COLUMNS
 
 __all__ = [
@@ -79,6 +80,12 @@ FILTERS: dict[str, tuple[Declared, Filter]] = {
 # Names below which a filter may go on with a dot into the JSON, and the column that holds it.
 JSON_ROOTS = {"config": "config_json", "metrics": "final_metrics_json", "metadata": "metadata_json"}
 TAGS = {"tags": "is", "not_tags": "is_not", "has_tags": "has"}
+# What no column holds and is derived when it is asked: it has the filters of a column all the same.
+DERIVED = {
+    filter.name: (column, filter)
+    for column in [Declared("liveness", Column("Whether it lives."), "text", nullable=False, choices=LIVENESS)]
+    for filter in _generic(column)
+}
 
 _PATH = re.compile(rf"(not_|min_|max_|has_)?({'|'.join(JSON_ROOTS)})\.(.+?)(_contains)?", re.DOTALL)
 _PREFIXES: dict[str | None, Operator] = {
@@ -116,15 +123,15 @@ def _condition(name: object, value: object, now: datetime) -> Condition:
         raise UnknownFilter(name, FILTERS)
     if value is None:
         raise InvalidValue(name, None, "None is no value; ask for what is not there with has_...=False")
-    if name in FILTERS:
-        column, filter = FILTERS[name]
+    if found := FILTERS.get(name) or DERIVED.get(name):
+        column, filter = found
         return _column_condition(column, filter, value, now)
     if name in TAGS:
         return _tags_condition(name, value)
-    found = _PATH.fullmatch(name)
-    if found is None:
-        raise UnknownFilter(name, [*FILTERS, *TAGS], "" if "." not in name else _ROOTS_HINT)
-    prefix, root, path, contains = found.groups()
+    path_said = _PATH.fullmatch(name)
+    if path_said is None:
+        raise UnknownFilter(name, [*FILTERS, *TAGS, *DERIVED], "" if "." not in name else _ROOTS_HINT)
+    prefix, root, path, contains = path_said.groups()
     operator: Operator = "contains" if contains else _PREFIXES[prefix]
     if "" in path.split("."):
         raise UnknownFilter(name, [], " A key of a path is empty; write keys with one dot between, config.training.lr.")
@@ -256,10 +263,14 @@ _JSON_PARSERS: dict[Operator, Callable[[str, object], Value]] = {
 }
 
 
+# By liveness come the lost first, then the late, then all others.
+ORDERS = (*COLUMNS, "liveness")
+
+
 def parse_order(order_by: str) -> list[Order]:
     """Return the orderings that `"column DESC, other"` states. Raises UnknownOrder for anything else."""
     if not isinstance(order_by, str):
-        raise UnknownOrder(order_by, COLUMNS)
+        raise UnknownOrder(order_by, ORDERS)
     orders = [_order(part) for part in order_by.split(",")]
     first: dict[str, Order] = {}
     for order in orders:
@@ -269,12 +280,12 @@ def parse_order(order_by: str) -> list[Order]:
 
 def _order(part: str) -> Order:
     match part.split():
-        case [name] if name in COLUMNS:
+        case [name] if name in ORDERS:
             return Order(name, descending=False)
-        case [name, direction] if name in COLUMNS and direction.upper() in {"ASC", "DESC"}:
+        case [name, direction] if name in ORDERS and direction.upper() in {"ASC", "DESC"}:
             return Order(name, descending=direction.upper() == "DESC")
         case [name, *_]:
-            hint = " Write columns with ASC or DESC behind them, with commas between." if name in COLUMNS else ""
-            raise UnknownOrder(part.strip() if hint else name, COLUMNS, hint)
+            hint = " Write columns with ASC or DESC behind them, with commas between." if name in ORDERS else ""
+            raise UnknownOrder(part.strip() if hint else name, ORDERS, hint)
         case _:
-            raise UnknownOrder(part, COLUMNS)
+            raise UnknownOrder(part, ORDERS)

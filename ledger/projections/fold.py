@@ -13,6 +13,7 @@ from functools import partial
 from pydantic import JsonValue
 
 from ledger.events import EVENT_TYPES, Event, Fact, Recorded
+from ledger.projections.beats import beat, beat_in_a_row
 from ledger.projections.fits import fitting, projected_json, without_non_finite
 from ledger.projections.life import Life, read_config
 from ledger.projections.lifecycle import ENDED, LEADS_TO, SIGNS_OF_LIFE, revives
@@ -100,10 +101,7 @@ def _follow(life: Life, signs: Sequence[Step]) -> None:
     occurred_at, event_id, _, _ = signs[-1]
     life.row["last_seen_at"] = occurred_at
     life.signed = (occurred_at, event_id)
-    # From the latest back, as far as the first that shows.
-    beats = [((at, id), said) for at, id, type, said in reversed(signs) if type == "heartbeat" and said]
-    any(_show_duration(life, key, said) for key, said in beats)
-    any(_show_metrics_so_far(life, key, said) for key, said in beats)
+    beat_in_a_row(life, [((at, id), said) for at, id, type, said in signs if type == "heartbeat" and said is not None])
 
 
 def _act_on(life: Life | None, run_id: str, type: str, key: Key, payload: Payload) -> Life:
@@ -137,7 +135,7 @@ def slips_in(life: Life, fact: Fact) -> bool:
 def evolve_late(life: Life, fact: Fact) -> None:
     """Let a late event that `slips_in` act on *life*, as it would have in its time."""
     if fact.type == "heartbeat":
-        _heartbeat(life, canonical(fact), fact.understood or {})
+        beat(life, canonical(fact), fact.understood or {})
     if life.settled is None:  # no launch has arrived, nor anything else but signs of life
         life.row["created_at"] = min(str(life.row["created_at"]), fact.occurred_at)
 
@@ -180,6 +178,7 @@ def _started(life: Life, key: Key, payload: Payload) -> None:
     known = life.row["started_at"]
     life.row["started_at"] = min(at, known) if isinstance(known, str) else at
     life.set_running()
+    life.lease = life.lease_from = None  # another process may not know of heartbeats
     life.open_segment(at)
     life.derive_times()
 
@@ -193,39 +192,7 @@ def _sign_of_life(life: Life, type: str, key: Key, payload: Payload) -> None:
         life.segment_end = None  # the presumed crash had closed it, and was wrong
         life.derive_times()
     if type == "heartbeat":
-        _heartbeat(life, key, payload)
-
-
-def _heartbeat(life: Life, key: Key, payload: Payload) -> None:
-    """Show the duration and metrics so far of a run that runs, unless a later heartbeat's show already."""
-    if life.row["status"] == "running":
-        _show_duration(life, key, payload)
-        _show_metrics_so_far(life, key, payload)
-
-
-def _show_duration(life: Life, key: Key, payload: Payload) -> bool:
-    """Return whether the row now shows the duration of this heartbeat or of a later one."""
-    if "duration_seconds" not in payload:
-        return False
-    if life.duration_from is None or key > life.duration_from:
-        said = payload["duration_seconds"]
-        duration = said if type(said) is int and -_SMALL < said < _SMALL else fitting(_DURATION, said)
-        if duration is None:
-            return False
-        life.row["duration_seconds"], life.duration_from = duration, key
-        life.said_duration, life.unknown_duration = None, False
-    return True
-
-
-def _show_metrics_so_far(life: Life, key: Key, payload: Payload) -> bool:
-    """Return whether the row now shows the metrics of this heartbeat or of a later one."""
-    metrics = payload.get("metrics")
-    if not isinstance(metrics, dict) or not metrics:
-        return False
-    if life.metrics_from is None or key > life.metrics_from:
-        life.show_metrics(metrics)
-        life.metrics_from = key
-    return True
+        beat(life, key, payload)
 
 
 def _ended(status: Status, life: Life, key: Key, payload: Payload) -> None:
@@ -234,8 +201,10 @@ def _ended(status: Status, life: Life, key: Key, payload: Payload) -> None:
     if presumed and row["status"] in ENDED and not life.presumed:
         return
     row["status"], life.presumed = status, presumed
+    if not presumed:
+        life.lease = life.lease_from = None
     ended = fitting(COLUMNS["ended_at"], payload.get("ended_at"))
-    said = fitting(_DURATION, payload.get("duration_seconds"))
+    said = fitting(COLUMNS["duration_seconds"], payload.get("duration_seconds"))
     first, says_times = row["ended_at"] is None, ended is not None or said is not None
     if first or ended is not None:
         row["ended_at"] = ended or key[0]
@@ -363,9 +332,7 @@ _ACTS: dict[str, Callable[[Life, Key, Payload], None]] = {
     "imported": _imported,
 }
 
-_DURATION = COLUMNS["duration_seconds"]
 _FOLLOWING_MAX = 100
-_SMALL = 2**62  # an integer nearer to 0 fits; most durations are seen to fit at a glance
 
 # Columns that follow from more than the one event that bears their name.
 _DERIVED = frozenset(

@@ -19,7 +19,7 @@ from ledger.projections.columns import Declared
 from ledger.projections.fits import Plain, fitting, path_into, projected_json, without_non_finite
 from ledger.projections.run import COLUMNS, HYPERPARAMETERS, Run
 
-__all__ = ["Life", "Row"]
+__all__ = ["Life", "Row", "microseconds_between"]
 
 Row = dict[str, Plain]
 Key = tuple[str, str]  # (occurred_at, event_id): canonical order
@@ -49,12 +49,14 @@ class Life:
     claim: str | None = None
     claims: dict[str, Key] = field(default_factory=dict)  # each stated id and its earliest statement
     void_reason: str | None = None
+    lease: int | None = None  # seconds after a sign of life within which its process promised another one
     # Canonical keys: of the latest event that is no sign of life, of the latest sign of life, and of the
-    # latest heartbeat whose metrics, and whose duration, the row shows.
+    # latest heartbeat whose metrics, whose duration, and whose lease count.
     settled: Key | None = None
     signed: Key | None = None
     metrics_from: Key | None = None
     duration_from: Key | None = None
+    lease_from: Key | None = None
     # The metrics that the row is to show, not written as text yet: of a thousand heartbeats one is.
     shown_metrics: dict[str, JsonValue] | None = None
 
@@ -193,6 +195,7 @@ _SCALARS = (
     "segment_end",
     "claim",
     "void_reason",
+    "lease",
 )
-_KEYS = ("settled", "signed", "metrics_from", "duration_from")
+_KEYS = ("settled", "signed", "metrics_from", "duration_from", "lease_from")
 _encode = json.JSONEncoder(separators=(",", ":"), sort_keys=True, allow_nan=False).encode

@@ -9,7 +9,7 @@ from ledger.projections.run import COLUMNS
 
 __all__ = ["RULES", "fold_stamp"]
 
-RULES = 2  # raised with every change of what the fold does with the events there are
+RULES = 3  # raised with every change of what the fold does with the events there are
 
 
 def fold_stamp() -> str:

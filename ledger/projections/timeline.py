@@ -86,7 +86,10 @@ def _launched(payload: Payload) -> str:
 
 
 def _started(payload: Payload) -> str:
-    return f"training started at {payload['started_at']}" if "started_at" in payload else "training started"
+    process = payload.get("process")
+    where = f" as process {process.get('pid')} on {process.get('host')}" if isinstance(process, dict) else ""
+    at = f" at {payload['started_at']}" if "started_at" in payload else ""
+    return f"training started{at}{where}"
 
 
 def _ended(word: str) -> Callable[[Payload], str]:
@@ -96,12 +99,17 @@ def _ended(word: str) -> Callable[[Payload], str]:
         if isinstance(duration, int):
             parts.append(f"after {duration // 3600}:{duration // 60 % 60:02}:{duration % 60:02}")
         rest = [f"{name} {payload[name]}" for name in ("end_reason", "exit_code", "detected_by") if name in payload]
+        rest += [last] if (last := _last_line(payload.get("error_log"))) else []
         metrics = payload.get("final_metrics")
         if isinstance(metrics, dict):
             rest.append(f"{len(metrics)} final metrics")
         return " ".join(parts) + (f" ({', '.join(rest)})" if rest else "")
 
     return say
+
+
+def _last_line(text: JsonValue) -> str:
+    return next((line for line in reversed(str(text or "").splitlines()) if line.strip()), "")
 
 
 def _wandb(payload: Payload) -> str:
@@ -142,6 +150,7 @@ _SAYINGS: dict[str, Callable[[Payload], str]] = {
     "heartbeat": _progress,
     "metrics_logged": _metrics,
     "checkpoint_saved": lambda p: f"checkpoint {p.get('uri')} {_progress(p) if 'step' in p else ''}",
+    "resumed": lambda p: f"run {p.get('resumed_by_run_id')} goes on from here",
     "conversation_attached": lambda p: f"conversation {p.get('conversation_s3_key')}",
     "crash_data_attached": lambda p: ", ".join(f"{n.removesuffix('_s3_key')} {v}" for n, v in p.items()),
     "blog_attached": lambda p: f"written up at {p.get('blog_post_url')}",

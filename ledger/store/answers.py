@@ -11,6 +11,7 @@ from ledger.errors import RunNotFound, UnknownFilter
 from ledger.events import EVENT_TYPES, Recorded
 from ledger.events.envelope import storable_text
 from ledger.projections.filters import Condition, Order
+from ledger.projections.liveness import Present
 from ledger.projections.stats import stats
 from ledger.projections.timeline import Entry, entries
 from ledger.store import reading, runs
@@ -34,14 +35,15 @@ class Answers:
         with self._database.read() as connection:
             yield connection
 
-    def get_run(self, run_id: str) -> Row | None:
+    def get_run(self, run_id: str, present: Present) -> Row | None:
         with self._tables() as connection:
-            return runs.get_run(connection, run_id) if storable_text(run_id) else None
+            return runs.get_run(connection, run_id, present) if storable_text(run_id) else None
 
     def query_runs(
         self,
         conditions: Sequence[Condition],
         orders: Sequence[Order],
+        present: Present,
         *,
         limit: int | None,
         offset: int,
@@ -49,12 +51,12 @@ class Answers:
     ) -> list[Row]:
         with self._tables() as connection:
             return runs.query_runs(
-                connection, conditions, orders, limit=limit, offset=offset, include_voided=include_voided
+                connection, conditions, orders, present, limit=limit, offset=offset, include_voided=include_voided
             )
 
-    def count_runs(self, conditions: Sequence[Condition], *, include_voided: bool) -> int:
+    def count_runs(self, conditions: Sequence[Condition], present: Present, *, include_voided: bool) -> int:
         with self._tables() as connection:
-            return runs.count_runs(connection, conditions, include_voided=include_voided)
+            return runs.count_runs(connection, conditions, present, include_voided=include_voided)
 
     def stats(self) -> dict[str, int]:
         with self._tables() as connection:

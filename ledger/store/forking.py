@@ -55,7 +55,9 @@ def keep(*inherited: object) -> None:
 
 
 class Forking(Protocol):
-    """What has to be let go of before a fork, and is taken up again after it."""
+    """What has to be let go of before a fork, and is taken up again after it; that of the lowest order first."""
+
+    fork_order: int
 
     def before_fork(self) -> None: ...
     def after_fork_in_parent(self) -> None: ...
@@ -75,7 +77,7 @@ class _Fork:
         self._turn.acquire()
         prepared: list[Forking] = []
         self._prepared.append(prepared)
-        for forking in list(self.every):
+        for forking in sorted(self.every, key=lambda each: each.fork_order):
             forking.before_fork()
             prepared.append(forking)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import heapq
-import os
 import threading
 import weakref
 from collections.abc import Iterator
@@ -17,13 +16,16 @@ from operator import attrgetter
 from ledger.errors import LedgerClosed, RunNotFound, UnknownFilter
 from ledger.events import EVENT_TYPES, Recorded
 from ledger.events.envelope import storable_text
+from ledger.events.times import text_of
 from ledger.projections.claims import settle
+from ledger.projections.liveness import Present, liveness
 from ledger.projections.run import COLUMNS
 from ledger.store import bounds as within
 from ledger.store import reading
 from ledger.store.answers import Answers
 from ledger.store.bounds import Bounds
 from ledger.store.folding import fold_of
+from ledger.store.forking import at_forks
 from ledger.store.prepared import prepared
 from ledger.store.sqlite import Database
 from ledger.store.statements import Connection, Row
@@ -32,7 +34,7 @@ from ledger.store.translation import translating
 __all__ = ["Past"]
 
 _PAGE = 500
-_made: weakref.WeakSet[Past] = weakref.WeakSet()
+_FORK_WAIT_SECONDS_MAX = 30.0  # a fork goes on all the same; only the child may then find SQLite's own locks taken
 
 
 class Past(Answers):
@@ -43,12 +45,24 @@ class Past(Answers):
         self._bounds = bounds
         self._closed = False
         self._forget()
-        _made.add(self)
+        at_forks(self)
+
+    fork_order = 0  # who asks a view may be about to ask its database
 
     def _forget(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may fork while its own thread asks
+        self._held = False
         self._prepared: Connection | None = None
         self._drop: weakref.finalize[[], Past] | None = None
+
+    def before_fork(self) -> None:
+        """Wait for who asks: a thread that is not in the child would keep SQLite's own locks there for ever."""
+        self._held = self._lock.acquire(timeout=_FORK_WAIT_SECONDS_MAX)
+
+    def after_fork_in_parent(self) -> None:
+        if self._held:
+            self._held = False
+            self._lock.release()
 
     def after_fork_in_child(self) -> None:
         """Begin anew, and leave what the parent prepared alone: a thread that is not here may have been using it."""
@@ -83,9 +97,9 @@ class Past(Answers):
                 self._drop = weakref.finalize(self, self._prepared.close)
             yield self._prepared
 
-    def get_run(self, run_id: str) -> Row | None:
+    def get_run(self, run_id: str, present: Present) -> Row | None:
         with self._read() as connection:
-            return row_then(connection, run_id, self._bounds) if storable_text(run_id) else None
+            return row_then(connection, run_id, self._bounds, present) if storable_text(run_id) else None
 
     def events(
         self, run_id: str | None, chain_of_custody_id: str | None, after: int, types: list[str] | None
@@ -127,7 +141,7 @@ class Past(Answers):
         return [run for run in found if run_id in (None, run)]
 
 
-def row_then(connection: Connection, run_id: str, bounds: Bounds) -> Row | None:
+def row_then(connection: Connection, run_id: str, bounds: Bounds, present: Present) -> Row | None:
     """Return a run's row as of then, by the fold of that run and of those that stated its W&B id."""
     folded = fold_of(connection, run_id, bounds)
     if folded is None or folded.life is None:
@@ -136,6 +150,7 @@ def row_then(connection: Connection, run_id: str, bounds: Bounds) -> Row | None:
     holds = claim is not None and _holder(connection, claim.wandb_run_id, bounds) == run_id
     row["wandb_run_id"] = claim.wandb_run_id if claim is not None and holds else None
     made = {name: row[name] for name in COLUMNS}
+    made["liveness"] = liveness(folded.life, text_of(present.moment), present)
     return {**made, "reason": row["reason"], "voided": True} if "reason" in row else made
 
 
@@ -144,12 +159,3 @@ def _holder(connection: Connection, wandb_run_id: str, bounds: Bounds) -> str | 
     lives = [folded.life for folded in folds if folded is not None and folded.life is not None]
     claims = [claim for life in lives if (claim := life.claimed()) is not None]
     return settle(claim for claim in claims if claim.wandb_run_id == wandb_run_id)
-
-
-def _after_fork_in_child() -> None:
-    for past in list(_made):
-        past.after_fork_in_child()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -16,16 +16,16 @@ from ledger.store.migrations import creating
 from ledger.store.sqlite import connect
 from ledger.store.statements import Connection
 from ledger.store.tables import PROJECTION
-from ledger.store.writing import write_runs
+from ledger.store.writing import insert_many, write_runs
 
 __all__ = ["prepared"]
 
-_TABLES = (PROJECTION.runs, PROJECTION.voided, PROJECTION.claims)
+_TABLES = PROJECTION
 _CHUNK = 500
 
 
 def prepared(ledger: Connection, bounds: Bounds) -> Connection:
-    """Return a database with the rows and claims that the events within *bounds* fold to.
+    """Return a database with the rows, claims and heads that the events within *bounds* fold to.
 
     The ledger's connection has to be in a transaction, so that all of it is of one moment.
     """
@@ -51,6 +51,7 @@ def _fill(made: Connection, folded: Iterator[FoldedRun]) -> None:
         made.execute(statement)
     while chunk := list(islice(folded, _CHUNK)):
         write_runs(made, PROJECTION, chunk)
+        insert_many(made, PROJECTION.heads, [run.head for run in chunk])
     for statement in statements:
         if statement not in at_once:
             made.execute(statement)

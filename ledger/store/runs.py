@@ -12,7 +12,9 @@ import sqlalchemy as sa
 
 from ledger.projections.filters import Condition, Order, in_64_bits
 from ledger.projections.fits import spelled_number
+from ledger.projections.liveness import Present
 from ledger.projections.run import COLUMNS
+from ledger.store.liveness import is_among, liveness_of, needs_a_look, values_of
 from ledger.store.statements import Connection, Row, Statement, compiled
 from ledger.store.tables import training_runs, voided_runs
 
@@ -23,7 +25,7 @@ Runs = sa.FromClause
 # Each with the types of the values that are in it: True equals 1, and is another question.
 Shapes = tuple[tuple[Condition, tuple[type, ...]], ...]
 
-_NAMES = tuple(COLUMNS)
+_NAMES = (*COLUMNS, "liveness")
 _THE_RUN = sa.bindparam("the_run", type_=sa.Text())
 _NUMERIC_TYPES = ("integer", "real")
 _PLACE = re.compile(r"0|[1-9]\d{0,8}", re.ASCII)
@@ -32,12 +34,14 @@ _PLACES_MAX = 3  # each doubles the paths that are tried
 
 @cache
 def _one(table: sa.Table) -> Statement:
-    return compiled(sa.select(*table.columns).where(table.c.run_id == _THE_RUN))
+    columns = [table.c[name] for name in COLUMNS]
+    reason = [table.c.reason] if "reason" in table.c else []
+    return compiled(sa.select(*columns, liveness_of(table), *reason).where(table.c.run_id == _THE_RUN))
 
 
-def get_run(connection: Connection, run_id: str) -> Row | None:
-    """Return a run's row; that of a voided run says so with `voided` and `reason`."""
-    key = {"the_run": run_id}
+def get_run(connection: Connection, run_id: str, present: Present) -> Row | None:
+    """Return a run's row, with its liveness at present; that of a voided run says so with `voided` and `reason`."""
+    key = {"the_run": run_id, **values_of(present)}
     found = _one(training_runs).run(connection, key).fetchone()
     if found is not None:
         return dict(zip(_NAMES, found, strict=True))
@@ -49,15 +53,16 @@ def query_runs(
     connection: Connection,
     conditions: Sequence[Condition],
     orders: Sequence[Order],
+    present: Present,
     *,
     limit: int | None,
     offset: int = 0,
     include_voided: bool = False,
 ) -> list[Row]:
-    """Return the rows that meet all *conditions*; NULLs come last, ties go by run_id."""
+    """Return the rows that meet all *conditions*, with their liveness; NULLs come last, ties go by run_id."""
     shapes, values = _taken_apart(conditions)
     statement = _query(shapes, tuple(orders), include_voided=include_voided)
-    window = {"at_most": -1 if limit is None else limit, "skipped": offset}
+    window = {**values_of(present), "at_most": -1 if limit is None else limit, "skipped": offset}
     rows = statement.ask(connection, {**values, **window}).fetchall()
     names = (*_NAMES, "reason", "voided") if include_voided else _NAMES
     made = [dict(zip(names, row, strict=True)) for row in rows]
@@ -66,9 +71,12 @@ def query_runs(
     return made
 
 
-def count_runs(connection: Connection, conditions: Sequence[Condition], *, include_voided: bool = False) -> int:
+def count_runs(
+    connection: Connection, conditions: Sequence[Condition], present: Present, *, include_voided: bool = False
+) -> int:
     shapes, values = _taken_apart(conditions)
-    number: int = _count(shapes, include_voided=include_voided).ask(connection, values).fetchone()[0]
+    statement = _count(shapes, include_voided=include_voided)
+    number: int = statement.ask(connection, {**values, **values_of(present)}).fetchone()[0]
     return number
 
 
@@ -76,7 +84,11 @@ def count_runs(connection: Connection, conditions: Sequence[Condition], *, inclu
 def _query(shapes: Shapes, orders: tuple[Order, ...], *, include_voided: bool) -> Statement:
     """The query for all conditions of these shapes: compiling it takes longer than running it."""
     runs = _runs(include_voided=include_voided)
-    chosen = sa.select(*runs.c).where(*[_clause(runs, condition) for condition, _ in shapes])
+    columns = [runs.c[name] for name in COLUMNS]
+    extra = [runs.c.reason, runs.c.voided] if include_voided else []
+    chosen = sa.select(*columns, liveness_of(runs), *extra).where(
+        *[_clause(runs, condition) for condition, _ in shapes]
+    )
     chosen = chosen.order_by(*(_ordering(runs, order) for order in orders))
     if "run_id" not in [order.column for order in orders]:
         chosen = chosen.order_by(runs.c.run_id)
@@ -97,7 +109,7 @@ def _taken_apart(conditions: Sequence[Condition]) -> tuple[Shapes, dict[str, obj
     shapes: list[tuple[Condition, tuple[type, ...]]] = []
     values: dict[str, object] = {}
     for number, condition in enumerate(conditions):
-        if condition.keys or condition.column == "tags" or condition.operator == "has":
+        if condition.keys or condition.column in ("tags", "liveness") or condition.operator == "has":
             shapes.append((condition, tuple(map(type, condition.values))))
             continue
         names = tuple(f"value_{number}_{place}" for place in range(len(condition.values)))
@@ -128,6 +140,9 @@ def _runs(*, include_voided: bool) -> Runs:
 
 
 def _ordering(runs: Runs, order: Order) -> sa.ColumnElement[object]:
+    if order.column == "liveness":
+        column: sa.ColumnElement[object] = sa.type_coerce(needs_a_look(runs), sa.Integer())
+        return column.desc() if order.descending else column.asc()
     column = runs.c[order.column]
     if order.descending:
         return column.desc()  # NULLs come last by themselves, and an index in this order serves
@@ -138,6 +153,8 @@ def _clause(runs: Runs, condition: Condition) -> Clause:
     """The condition as SQL; every value in it is bound, none is written into the text."""
     if condition.column == "tags":
         return _tags(runs, condition)
+    if condition.column == "liveness":
+        return is_among(runs, condition)
     column: sa.ColumnElement[object] = runs.c[condition.column]
     if condition.keys:
         return _in_json(column, condition)

@@ -285,6 +285,8 @@ class Database:
         keep(self._held, self._readers)
         self._forget()
 
+    fork_order = 1
+
     def before_fork(self) -> None:
         """Close every connection while nobody uses one, and let nobody open another until the fork is done.
 

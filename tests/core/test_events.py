@@ -196,6 +196,7 @@ def _least(kind: type[Event]) -> dict[str, Any]:
         "conversation_s3_key": "k",
         "blog_post_url": "k",
         "uri": "k",
+        "resumed_by_run_id": "r2",
         "reason": "k",
         "system": "k",
         "columns": {},

@@ -52,11 +52,11 @@ def test_a_golden_event_keeps_its_digest(event: Recorded) -> None:
 
 
 def test_the_golden_chain_holds() -> None:
-    """Each link is made of the one before and the digest."""
-    chain = ""
+    """Each link is made of the one before, of its run, and the digest."""
+    chains: dict[str, str] = {}
     for event in LOG:
-        chain = chained(chain, event.digest)
-        assert event.chain == chain
+        chains[event.run_id] = chained(chains.get(event.run_id, ""), event.digest)
+        assert event.chain == chains[event.run_id]
 
 
 def test_the_golden_log_folds_for_ever() -> None:

@@ -120,12 +120,12 @@ def test_the_demo_takes_db_and_json_on_either_side() -> None:
 
 
 def test_runs_are_a_table(ask: Ask) -> None:
-    """`runs` shows the newest first, with times and durations as people write them."""
+    """`runs` shows who needs a look, then the newest, with times and durations as people write them."""
     heading, _, *lines = ask("runs").out.splitlines()
 
-    assert heading.split() == "run_id status gradient_method host created_at duration run_name".split()
+    assert heading.split() == "run_id status liveness gradient_method host created_at duration run_name".split()
     assert [line.split()[0] for line in lines] == ["r3", "r2", "r1"]
-    assert lines[2].split() == "r1 completed mgda ec2 2026-01-01 00:00:00Z 1:02:03 first".split()
+    assert lines[2].split() == "r1 completed ended mgda ec2 2026-01-01 00:00:00Z 1:02:03 first".split()
 
 
 def test_a_cut_table_says_so(ask: Ask) -> None:

@@ -41,17 +41,18 @@ def ask(path: Path, capsys: pytest.CaptureFixture[str]) -> Ask:
 @pytest.mark.parametrize(
     ("words", "lines"),
     [
-        ([], ["r1 completed expanse", "r2 launched laptop"]),
-        (["--as-of", "2026-01-02"], ["r1 completed ec2", "r2 launched laptop"]),
-        (["--as-of", "2026-01-01T00:05:00Z"], ["r1 running ec2", "r2 launched laptop"]),
+        ([], ["r2 launched laptop", "r1 completed expanse"]),
+        (["--order-by", "created_at DESC"], ["r1 completed expanse", "r2 launched laptop"]),
+        (["--as-of", "2026-01-02"], ["r2 launched laptop", "r1 completed ec2"]),
+        (["--as-of", "2026-01-01T00:05:00Z"], ["r2 launched laptop", "r1 running ec2"]),
         (["--known-at", "3"], ["r1 running ec2"]),
-        (["--known-at", "5", "--as-of", "2026-01-01T01:00:00Z"], ["r1 running ec2", "r2 launched laptop"]),
-        (["--as-of", "0s", "--known-at", "0s"], ["r1 completed expanse", "r2 launched laptop"]),
+        (["--known-at", "5", "--as-of", "2026-01-01T01:00:00Z"], ["r2 launched laptop", "r1 running ec2"]),
+        (["--as-of", "0s", "--known-at", "0s"], ["r2 launched laptop", "r1 completed expanse"]),
         (["--known-at", "2", "--host", "ec2"], ["r1 launched ec2"]),
     ],
 )
 def test_runs_as_they_were(ask: Ask, words: list[str], lines: list[str]) -> None:
-    """`runs` shows what had happened by --as-of, of what was known at --known-at; digits are a position."""
+    """`runs` shows, the lost first, what had happened by --as-of, of what was known at --known-at; digits are a position."""
     shown = ask("runs", "--columns", "run_id,status,host", *words).splitlines()[2:]
     assert [" ".join(line.split()) for line in shown] == lines
 

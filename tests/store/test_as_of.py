@@ -22,6 +22,7 @@ from ledger.as_of import AsOf
 from ledger.errors import InvalidValue, LedgerClosed, NoLedger, NotConfigured, RunNotFound, UnknownFilter
 from ledger.events import EVENT_TYPES, Event, Recorded
 from ledger.events.times import text_of
+from ledger.projections.liveness import Present
 from ledger.projections.run import COLUMNS
 from ledger.store import past
 from ledger.store.bounds import EVERYTHING
@@ -122,7 +123,7 @@ def locally(events: list[Recorded]) -> dict[str, tuple[str, str]]:
 def as_get_run(row: Row) -> Row:
     """Return what get_run gives of a row that was queried together with voided ones."""
     of_void = {"reason": row["reason"], "voided": True} if row["voided"] else {}
-    return {**{name: row[name] for name in COLUMNS}, **of_void}
+    return {**{name: row[name] for name in (*COLUMNS, "liveness")}, **of_void}
 
 
 @given(histories() | contested(), questions, st.data())
@@ -469,7 +470,7 @@ def test_folding_every_run_goes_by_an_index(book: Ledger, path: Path) -> None:
         seen: list[str] = []
         db.set_trace_callback(seen.append)
         assert len(list(folded_runs(lambda: nullcontext(db)))) == 1
-        past.row_then(db, "r", EVERYTHING)
+        past.row_then(db, "r", EVERYTHING, Present(NOON))
         db.set_trace_callback(None)
         for sql in seen:
             steps[sql] = [step for *_, step in db.execute(f"EXPLAIN QUERY PLAN {sql}")]

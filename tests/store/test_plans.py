@@ -45,6 +45,7 @@ ASKED: dict[str, Callable[[Ledger], object]] = {
     "by chain": lambda book: book.query_runs({"chain_of_custody_id": "C7"}),
     "by W&B id": lambda book: book.query_runs({"wandb_run_id": "w7"}),
     "since when": lambda book: book.query_runs({"created_after": "2024-05-01T12:05:00Z"}, limit=50),
+    "the lost": lambda book: book.count_runs({"liveness": "lost"}),
     "one run": lambda book: book.get_run("run-7"),
     "a run's events": lambda book: list(book.events("run-7")),
     "a chain's events": lambda book: list(book.events(chain_of_custody_id="C7")),

@@ -25,8 +25,15 @@ __all__ = ["Handle"]
 class Handle:
     """One ledger, by URL or path; without either, by the environment's variables."""
 
-    def __init__(self, url: str | os.PathLike[str] | None = None, *, busy_seconds_max: float = 30.0) -> None:
-        self._settings = Settings.read(url)
+    def __init__(
+        self, url: str | os.PathLike[str] | None = None, *, busy_seconds_max: float = 30.0, always_spools: bool = False
+    ) -> None:
+        """*busy_seconds_max* is how long a writer waits for others.
+
+        With *always_spools* recording falls back to a spool of this user where TRAINING_DB_SPOOL names none.
+        """
+        settings = Settings.read(url)
+        self._settings = settings.spooling() if always_spools else settings
         self._busy_seconds_max = busy_seconds_max
         in_a_database = self._settings.url != OFF and not is_spool(self._settings.url)
         self._opened = self._database_of(self._settings) if in_a_database else None

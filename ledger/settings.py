@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -71,6 +71,10 @@ class Settings:
             _seconds("TRAINING_DB_LATE_AFTER", cls.launch_late_seconds),
             _seconds("TRAINING_DB_LOST_AFTER", cls.launch_lost_seconds),
         )
+
+    def spooling(self) -> Settings:
+        """Return the same with a spool: one of this user, where none is named."""
+        return self if self.spool is not None else replace(self, spool=f"spool://{_own_spool()}")
 
 
 def seconds_of(text: str) -> float:
@@ -142,7 +146,22 @@ def state_folder() -> Path:
     try:
         return Path.home() / ".local" / "state" / "training-run-ledger"
     except RuntimeError:  # a user without a home
-        return Path(tempfile.gettempdir()) / f"training-run-ledger-{os.getuid()}"
+        return _own_temporary()
+
+
+def _own_spool() -> Path:
+    """The first place that can be written to: a full or read-only home must not be where events are lost."""
+    spool = state_folder() / "spool"
+    try:
+        spool.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return _own_temporary() / "spool"
+    return spool if os.access(spool, os.W_OK) else _own_temporary() / "spool"
+
+
+def _own_temporary() -> Path:
+    user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
+    return Path(tempfile.gettempdir()) / f"training-run-ledger-{user}"
 
 
 def _absolute(path: str) -> Path:

@@ -27,13 +27,16 @@ if TYPE_CHECKING:
         new_chain_of_custody_id,
         query_runs,
         replay,
+        start_run,
         timeline,
+        track,
         unvoid,
         update_run_status,
         verify,
         void,
     )
     from ledger.errors import LedgerError
+    from ledger.tracking.run import current_run
 
 __all__ = [
     "Ledger",
@@ -44,6 +47,7 @@ __all__ = [
     "attach_conversation",
     "attach_crash_data",
     "count_runs",
+    "current_run",
     "get_run",
     "get_stats",
     "init_db",
@@ -51,14 +55,16 @@ __all__ = [
     "new_chain_of_custody_id",
     "query_runs",
     "replay",
+    "start_run",
     "timeline",
+    "track",
     "unvoid",
     "update_run_status",
     "verify",
     "void",
 ]
 
-_HOMES = {"Ledger": "ledger.api", "LedgerError": "ledger.errors"}
+_HOMES = {"Ledger": "ledger.api", "LedgerError": "ledger.errors", "current_run": "ledger.tracking.run"}
 
 
 def __getattr__(name: str) -> object:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from ledger.as_of import LookingBack
-from ledger.asking import Asking
 from ledger.following import Following
-from ledger.recording import Recording
+from ledger.tracking.front import Tracking
 from ledger.upkeep import Upkeep
 
 __all__ = ["Ledger"]
 
 
-class Ledger(Recording, Upkeep, LookingBack, Following, Asking):
+class Ledger(Tracking, Upkeep, LookingBack, Following):
     """One ledger of training runs: `Ledger("runs.db")`, or `Ledger()` for the one that the environment names.
 
     Nothing is opened before it is used. It may be shared by threads and be carried over a fork; as a

@@ -88,7 +88,8 @@ class Fallback:
             if self._spool.has_own():
                 self._prepare(creating=False)
         except LedgerError as exc:
-            _log.warning("%s. %s", _first_sentence(exc), self._where_it_lies())
+            if not self._outage.lasts():  # else it was said when it began
+                _log.warning("%s. %s", _first_sentence(exc), self._where_it_lies())
         finally:
             self._straight.close()
             self._spool.close()

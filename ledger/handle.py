@@ -102,6 +102,7 @@ class Handle:
     @cached_property
     def _answers(self) -> Answers:
         """What this ledger answers, whatever was asked before."""
+        database = self._database  # a spool has none, and needs no store to say so
         from ledger.store.answers import Answers
 
-        return Answers(self._database)
+        return Answers(database)

@@ -17,7 +17,7 @@ import ledger
 from ledger import Ledger, LedgerError
 
 ROOT = Path(__file__).parents[2]
-FUNCTIONS = sorted({*ledger.__all__} - {"Ledger", "LedgerError"})
+FUNCTIONS = sorted({*ledger.__all__} - {"Ledger", "LedgerError", "current_run"})
 DOCUMENT = (ROOT / "docs/training-runs-database-api.md").read_text(encoding="utf-8")
 
 # Said before anything else in a fresh process: what is opened and reached from then on.
@@ -37,8 +37,8 @@ from typing import Any
 
 from ledger import (
     Ledger, LedgerError, amend, annotate, attach_blog_post, attach_conversation, attach_crash_data, count_runs, get_run,
-    get_stats, init_db, insert_run, new_chain_of_custody_id, query_runs, replay, timeline, unvoid, update_run_status,
-    verify, void,
+    get_stats, init_db, insert_run, new_chain_of_custody_id, query_runs, replay, start_run, timeline, track, unvoid,
+    update_run_status, verify, void, current_run,
 )
 from ledger.errors import RunNotFound
 from ledger.events import Crashed, Event, Launched, Recorded, Started
@@ -69,6 +69,23 @@ def ask(run_id: str) -> list[str]:
     stats: dict[str, int] = get_stats()
     number: int = count_runs({"created_after": "7d"}) + stats["total_runs"] + replay()
     found = verify()
+    with track("r", config={"lr": 1e-4}, resumes="old", stopped_means="completed") as training:
+        training.log({"train/loss": 0.5}, step=1)
+        training.checkpoint("s3://b/1.pt", step=1, metrics={"loss": 0.5})
+        training.note("good", tags=["a"], reviewer="Ada")
+        training.attach_wandb()
+        training.summary["x"] = 1
+    track("r", lr=1)  # type: ignore[call-arg]
+    second = start_run("r2")
+    second.log(5)  # type: ignore[arg-type]
+    second.finish("failed", end_reason="user")
+    current_run().log({"a": 1})
+
+    @track("r3")
+    def train(steps: int) -> int:
+        return steps
+
+    trained: int = train(3)
     lines = [entry.summary for entry in timeline(run_id=run_id)] if found else [str(d) for d in found.differences]
     return [run["run_name"] for run in runs] + [f"{hours}", f"{number}", *lines]
 

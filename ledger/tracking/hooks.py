@@ -1,0 +1,166 @@
+"""What of the interpreter tells how a process ends: uncaught exceptions, exit codes, signals, the exit itself.
+
+Installed once, with the first run, and each passes on to what was there before. Nothing of it acts in a
+process that was forked from the one that tracks.
+"""
+
+from __future__ import annotations
+
+import atexit
+import builtins
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Protocol
+
+from ledger.tracking.endings import Ending, by_exception, by_exit_code, by_signal, stopped
+from ledger.tracking.surroundings import is_interactive
+
+__all__ = ["active", "release", "watch"]
+
+_SIGNALS = ("SIGTERM", "SIGHUP")
+
+
+class Ends(Protocol):
+    """A run that wants to know how its process ends."""
+
+    def end(self, ending: Ending, seconds_max: float) -> None: ...
+    def last_word_at(self) -> float: ...
+    def was_forked(self) -> None: ...
+
+
+class _Process:
+    """What was seen of this process's end so far."""
+
+    def __init__(self) -> None:
+        self.installed = False
+        self.active: list[Ends] = []
+        self.uncaught: BaseException | None = None
+        self.exit_said: tuple[float, object] | None = None
+        self.signal: int | None = None
+        self.is_ending = False
+
+
+_process = _Process()
+_DRAIN_SECONDS_MAX = 10.0
+_SIGNAL_SECONDS_MAX = 5.0  # who sends SIGTERM sends SIGKILL soon
+
+
+def active() -> list[Ends]:
+    """Return the runs that are being tracked in this process."""
+    return list(_process.active)
+
+
+def watch(run: Ends) -> None:
+    """Tell *run* how this process ends, until it is released."""
+    if not _process.installed:
+        _process.installed = True
+        _install()
+    _process.active.append(run)
+
+
+def release(run: Ends) -> None:
+    _process.active = [one for one in _process.active if one is not run]
+
+
+def signalled() -> Ending | None:
+    """Return the end that a signal asked for, where somebody else's handler decides what becomes of it."""
+    return None if _process.signal is None else by_signal(_process.signal, time.time())
+
+
+def _install() -> None:
+    atexit.register(_at_exit)
+    sys.excepthook = _chained_excepthook(sys.excepthook)
+    setattr(sys, "exit", _noting_exit(sys.exit))  # noqa: B010 -- to a type checker no plain assignment
+    quitter = type(getattr(builtins, "exit", None))
+    if quitter.__module__ == "_sitebuiltins":  # `exit` and `quit`, as `site` makes them
+        setattr(quitter, "__call__", _noting_quit(quitter.__call__))  # noqa: B010 -- the same
+    if threading.current_thread() is threading.main_thread():
+        for name in _SIGNALS:
+            if hasattr(signal, name):
+                _handle(getattr(signal, name))
+
+
+def _chained_excepthook(before: Callable[..., object]) -> Callable[..., None]:
+    def hook(kind: type[BaseException], exc: BaseException, tb: TracebackType | None) -> None:
+        _process.uncaught = exc
+        before(kind, exc, tb)
+
+    return hook
+
+
+def _noting_exit(before: Callable[..., object]) -> Callable[..., object]:
+    """`sys.exit` as it was, but for what it was called with: nobody else tells it to who runs at exit."""
+
+    def exit(status: object = None, /) -> object:
+        _process.exit_said = (time.monotonic(), status)
+        return before(status)
+
+    exit.__doc__ = before.__doc__
+    return exit
+
+
+def _noting_quit(before: Callable[..., object]) -> Callable[..., object]:
+    def quit(self: object, code: object = None) -> object:
+        _process.exit_said = (time.monotonic(), code)
+        return before(self, code)
+
+    return quit
+
+
+def _handle(number: int) -> None:
+    before = signal.getsignal(number)
+    if before is None or before is signal.SIG_IGN:  # not Python's, or to be survived, as under nohup
+        return
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        if callable(before):  # its owner decides what becomes of the process
+            _process.signal = number
+            before(number, frame)
+            return
+        if _process.is_ending:  # the same again, while the end is being recorded
+            return
+        _process.is_ending = True
+        for run in active():
+            run.end(by_signal(number, time.time()), _SIGNAL_SECONDS_MAX)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    signal.signal(number, handler)
+
+
+def _at_exit() -> None:
+    _process.is_ending = True
+    for run in active():
+        run.end(_seen(run), _DRAIN_SECONDS_MAX)
+
+
+def _seen(run: Ends) -> Ending:
+    """How the process ends, for a run that nobody has finished."""
+    said = _process.exit_said
+    exits = said is not None and said[0] >= run.last_word_at()  # else it was caught, and training went on
+    if (_process.uncaught is not None or exits) and (by_handler := signalled()) is not None:
+        return by_handler
+    if _process.uncaught is not None:
+        return by_exception(_process.uncaught, exit_code=1)
+    if said is not None and exits:
+        return by_exit_code(said[1])
+    return stopped() if is_interactive() else Ending("completed", exit_code=0)
+
+
+def _after_fork_in_child() -> None:
+    """A child tracks nothing of its parent's, and its end is not the run's."""
+    global _process  # noqa: PLW0603 -- the one place where it is replaced
+    forked, installed = active(), _process.installed
+    _process = _Process()
+    _process.installed = installed
+    for run in forked:
+        run.was_forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -17,6 +17,7 @@ from bench.asking import curve
 from bench.folding import folded_per_second
 from bench.following import latencies
 from bench.replaying import lines as replaying
+from bench.tracking import costs
 from bench.writers import waits
 
 
@@ -59,6 +60,15 @@ def lines(folder: Path, sizes: tuple[int, ...]) -> Iterator[tuple[str, ...]]:
             yield f"{name}, {size}", f"{one:.3f} ms", f"{bare:.3f} ms", f"{one / bare:.1f}", bound
     yield from replaying(folder, 2_000 if len(sizes) == 2 else 20_000)
     yield "fold", f"{folded_per_second():,.0f} events/s", "", "", ""
+    for name, found in costs(folder):
+        ours, bare = found["ours"], found["bare"]
+        yield (
+            f"run.log, database {name}: p50, p99.9",
+            f"{ours['p50']:.1f}, {ours['p999']:.0f} us",
+            f"{bare['p50']:.1f}, {bare['p999']:.0f} us",
+            "",
+            "at most 10, 1,000 us",
+        )
     milliseconds, megabytes, modules = importing()
     yield "import ledger", f"{milliseconds:.1f} ms, {megabytes:.1f} MiB, {modules} modules", "", "", "at most 30 ms"
 

@@ -38,6 +38,7 @@ class _Process:
 
     def __init__(self) -> None:
         self.installed = False
+        self.handles_signals = False
         self.active: list[Ends] = []
         self.uncaught: BaseException | None = None
         self.exit_said: tuple[float, object] | None = None
@@ -60,6 +61,11 @@ def watch(run: Ends) -> None:
     if not _process.installed:
         _process.installed = True
         _install()
+    if not _process.handles_signals and threading.current_thread() is threading.main_thread():
+        _process.handles_signals = True
+        for name in _SIGNALS:
+            if hasattr(signal, name):
+                _handle(getattr(signal, name))
     _process.active.append(run)
 
 
@@ -68,7 +74,7 @@ def release(run: Ends) -> None:
 
 
 def signalled() -> Ending | None:
-    """Return the end that a signal asked for, where somebody else's handler decides what becomes of it."""
+    """Return the end that a signal asked for, where somebody else's handler made an exit of it."""
     return None if _process.signal is None else by_signal(_process.signal, time.time())
 
 
@@ -79,10 +85,6 @@ def _install() -> None:
     quitter = type(getattr(builtins, "exit", None))
     if quitter.__module__ == "_sitebuiltins":  # `exit` and `quit`, as `site` makes them
         setattr(quitter, "__call__", _noting_quit(quitter.__call__))  # noqa: B010 -- the same
-    if threading.current_thread() is threading.main_thread():
-        for name in _SIGNALS:
-            if hasattr(signal, name):
-                _handle(getattr(signal, name))
 
 
 def _chained_excepthook(before: Callable[..., object]) -> Callable[..., None]:
@@ -143,21 +145,19 @@ def _seen(run: Ends) -> Ending:
     """How the process ends, for a run that nobody has finished."""
     said = _process.exit_said
     exits = said is not None and said[0] >= run.last_word_at()  # else it was caught, and training went on
-    if (_process.uncaught is not None or exits) and (by_handler := signalled()) is not None:
-        return by_handler
     if _process.uncaught is not None:
         return by_exception(_process.uncaught, exit_code=1)
     if said is not None and exits:
-        return by_exit_code(said[1])
+        return signalled() or by_exit_code(said[1])
     return stopped() if is_interactive() else Ending("completed", exit_code=0)
 
 
 def _after_fork_in_child() -> None:
     """A child tracks nothing of its parent's, and its end is not the run's."""
     global _process  # noqa: PLW0603 -- the one place where it is replaced
-    forked, installed = active(), _process.installed
+    forked, before = active(), _process
     _process = _Process()
-    _process.installed = installed
+    _process.installed, _process.handles_signals = before.installed, before.handles_signals
     for run in forked:
         run.was_forked()
 

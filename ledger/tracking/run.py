@@ -104,7 +104,8 @@ class TrackedRun:
         return self.begin()
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
-        self.end((exc is not None and hooks.signalled()) or by_exception(exc), DRAIN_SECONDS_MAX)
+        exits = isinstance(exc, SystemExit)
+        self.end((exits and hooks.signalled()) or by_exception(exc), DRAIN_SECONDS_MAX)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Track every call of *function*; inside, `ledger.current_run()` is its run."""

@@ -28,6 +28,7 @@ WAITING_ROWS_MAX = 200_000  # logged, and not yet made into events
 PENDING_MAX = 2_000  # events that could not be written
 FLUSH_SECONDS = 2.0  # how long what was logged may wait
 RETRY_SECONDS_MAX = 30.0
+_IMPATIENT_SECONDS_MAX = 1.0
 _AT_ONCE = 50  # events in one append
 _GIVEN_UP = frozenset({"metrics_logged", "heartbeat"})  # of what cannot be written, first
 
@@ -100,7 +101,10 @@ class Writer:
         self._last = last
         self._wake.put(None)
         if self._thread.is_alive():
-            self._thread.join(seconds_max)
+            try:
+                self._thread.join(seconds_max)
+            except KeyboardInterrupt:  # a second Ctrl-C: the end is worth another moment
+                self._thread.join(_IMPATIENT_SECONDS_MAX)
         self._abandoned = self._thread.is_alive()
         return [*self._pending, *self._taken(), *(self._last() if self._last is not None else ())]
 

@@ -22,7 +22,7 @@ class Place:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.path = folder / "runs.db"
+        self.path = folder / "db" / "runs.db"  # in a folder of its own, which can be moved away
         self.state = folder / "state"
 
     def environment(self, **more: str) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -112,20 +111,22 @@ def test_with_the_database_locked_for_a_while(place: Place) -> None:
     assert_all_is_there(place)
 
 
-def test_with_a_database_that_can_only_be_read(place: Place) -> None:
-    """A file that nobody may write to is a database that is away."""
+@contextmanager
+def moved_away(place: Place) -> Iterator[Path]:
+    """Take the ledger's folder, with all that lies in it, out of its place, and put it back."""
+    elsewhere = place.folder / "elsewhere"
+    os.rename(place.path.parent, elsewhere)
+    yield elsewhere
+    os.rename(elsewhere, place.path.parent)
+
+
+def test_with_a_place_that_cannot_be_opened(place: Place) -> None:
+    """Something that is no folder lies where the ledger was."""
     process = begun(place)
-    for path in place.folder.glob("runs.db*"):
-        path.chmod(0o444)
-    blocked = place.folder / "blocked"
-    with sqlite3.connect(place.path) as db:
-        db.execute("SELECT 1")
-    os.rename(place.path, blocked)
-    place.path.mkdir()  # a folder of that name, which root too cannot open as a file
-    err = finished(process)
-    place.path.rmdir()
-    os.rename(blocked, place.path)
-    place.path.chmod(0o644)
+    with moved_away(place):
+        place.path.parent.write_text("in the way", encoding="utf-8")
+        err = finished(process)
+        place.path.parent.unlink()
 
     assert "spool" in err
     assert_all_is_there(place)
@@ -134,17 +135,40 @@ def test_with_a_database_that_can_only_be_read(place: Place) -> None:
 def test_with_the_database_deleted(place: Place) -> None:
     """The file is gone in the middle of a run: nobody makes a new one in its place, and nothing is lost."""
     process = begun(place)
-    kept = place.folder / "elsewhere"
-    os.rename(place.path, kept)
-    for left in place.folder.glob("runs.db-*"):
-        left.unlink()
-    finished(process)
-    assert not place.path.exists()
-    os.rename(kept, place.path)
+    with moved_away(place):
+        finished(process)
+        assert not place.path.parent.exists()
 
-    place.sync()
-    assert steps_of(place) == list(range(STEPS))
-    assert place.row()["status"] == "completed"
+    assert_all_is_there(place)
+
+
+def test_with_a_database_that_can_only_be_read(place: Place) -> None:
+    """A ledger that this process may read and not write: all of it goes to the spool."""
+    # Root may write to everything; once all is loaded that somebody else may not read, it is root no more.
+    script = f"""
+import os, sys, ledger, ledger.fallback, ledger.spool.folder
+os.umask(0)
+with ledger.Ledger({str(place.folder / "warm.db")!r}).track("r") as run:
+    run.log({{"loss": 1}})
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+{TRAINING}"""
+    for folder in (place.folder, *place.folder.parents):
+        if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o055)
+    place.state.mkdir()
+    place.state.chmod(0o777)
+    place.path.chmod(0o444)
+    place.path.parent.chmod(0o555)
+    process = place.start(script, stdin=subprocess.PIPE)
+    err = finished(process)
+    place.path.parent.chmod(0o755)
+    place.path.chmod(0o644)
+
+    assert "spool" in err
+    assert_all_is_there(place)
 
 
 def test_with_the_disks_full(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ ENVIRONMENT_READERS = {
 BROAD_EXCEPTS = {
     "ledger/cli/main.py": "the last resort: nobody at a prompt is helped by a traceback",
     "ledger/events/plain.py": "a stranger's own methods may raise anything, and no launch fails for that",
+    "ledger/wandb_run.py": "W&B's objects may raise anything, and no training ends for that",
     "ledger/store/own_tables.py": "a subscription's handler is a stranger's, and what it raises parks one event",
 }
 IMPURE = {"os", "random", "secrets", "socket", "sqlalchemy", "sqlite3", "subprocess", "time"}

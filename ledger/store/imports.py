@@ -6,27 +6,15 @@ from collections.abc import Iterator
 
 from ledger.events.fact import loaded
 from ledger.projections.claims import settle
-from ledger.store.bounds import EVERYTHING, stating
 from ledger.store.projector import claims_to
-from ledger.store.reading import run_is_known
 from ledger.store.statements import Connection
 
-__all__ = ["holder_of", "knows_run", "runs_stating", "sources_of"]
-
-
-def runs_stating(connection: Connection, wandb_run_id: str) -> list[str]:
-    """Return the runs that ever stated a W&B id."""
-    return stating(connection, wandb_run_id, EVERYTHING)
+__all__ = ["holder_of", "sources_of"]
 
 
 def holder_of(connection: Connection, wandb_run_id: str) -> str | None:
     """Return the run that a W&B id belongs to."""
     return settle(claims_to(connection, wandb_run_id))
-
-
-def knows_run(connection: Connection, run_id: str) -> bool:
-    """Whether any event of the run was accepted."""
-    return run_is_known(connection, run_id)
 
 
 def sources_of(connection: Connection, run_id: str, type: str) -> Iterator[dict[str, object]]:

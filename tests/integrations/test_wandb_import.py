@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
@@ -21,7 +22,7 @@ from ledger.errors import AskedWrongly, InvalidValue, MissingExtra, RunNotFound,
 from ledger.events import WandbAttached
 from ledger.integrations.wandb import finding, import_wandb
 from ledger.integrations.wandb.finding import may_still_grow
-from tests.builders import shown
+from tests.builders import shown, trials
 from tests.integrations.wandb_logs import begun, environment, framed, history, logs_below, pb, run_record, written
 
 LIVES = {
@@ -35,9 +36,9 @@ def lived(place: Path, life: str, *words: str) -> Path:
     """Let a W&B process live, wait until nobody writes to its logs any more, and return its home."""
     process = begun(place, life, *words)
     assert process.wait(120) in {LIVES.get(life, 0), 130 if life == "interrupted" else None}
-    host, pause = origin.machine()[0], __import__("time").sleep
+    host = origin.machine()[0]
     while any(may_still_grow(log, host) for log in logs_below(place)):  # W&B's own process ends a moment later
-        pause(0.05)
+        time.sleep(0.05)
     return place
 
 
@@ -324,7 +325,7 @@ def imported_in_turn(path: Path, states: list[bytes]) -> tuple[list[dict[str, An
         return rows_of(book), shown(book)
 
 
-@settings(max_examples=25)
+@settings(max_examples=trials(20, 500))
 @given(shares=st.lists(st.floats(0, 1), min_size=1, max_size=3).map(sorted))
 def test_a_log_that_grows_comes_once(place: Path, whole: bytes, shares: list[float]) -> None:
     """Cut at any bytes and imported each time, then whole: each row is there once, and the run is as if imported once."""
@@ -335,7 +336,7 @@ def test_a_log_that_grows_comes_once(place: Path, whole: bytes, shares: list[flo
     assert imported_in_turn(place, [whole, *cuts]) == at_once
 
 
-@settings(max_examples=25)
+@settings(max_examples=trials(20, 500))
 @given(share=st.floats(0, 1), byte=st.integers(1, 255))
 def test_a_damaged_log_is_mended_by_a_good_copy(place: Path, whole: bytes, share: float, byte: int) -> None:
     """With one wrong byte what can be read is taken; the good copy brings the rest, and no row twice."""
@@ -423,6 +424,41 @@ def test_a_record_nobody_expects_stops_nothing(tmp_path: Path, book: Ledger) -> 
     assert row["media"] == {"_type": "image-file", "size": 7}
     shown = book.get_run("abc")
     assert (shown["wandb_name"], json.loads(shown["tags_json"]), shown["duration_seconds"]) == ("a\ufffdb", ["ok"], 60)
+
+
+def test_a_summary_is_what_its_changes_come_to(tmp_path: Path, book: Ledger) -> None:
+    """Whole objects, nested keys and removals act in the order in which they were written; tokens leave no trace."""
+    begun = run_record(git=pb.GitRepoRecord(remote_url="https://me:t0ken@git.example/a/b", commit="c0ffee"))
+    changes = []
+    for path, text in (
+        (("a",), '{"x": 1, "y": 2}'),
+        (("a", "x"), "5"),
+        (("b",), "1"),
+        (("b", "c"), "2"),
+        (("_wandb", "n"), "1"),
+    ):
+        changes.append(pb.Record(summary=pb.SummaryRecord()))
+        changes[-1].summary.update.add(value_json=text, nested_key=path)
+    gone = pb.Record(summary=pb.SummaryRecord())
+    gone.summary.remove.add(nested_key=["a", "y"])
+    gone.summary.remove.add(nested_key=["never", "there"])
+    log = written(tmp_path / "run-abc.wandb", begun, *changes, gone, pb.Record(exit=pb.RunExitRecord()))
+    import_wandb(log, ledger=book)
+    run = book.get_run("abc")
+
+    assert json.loads(run["final_metrics_json"]) == {"a": {"x": 5}, "b": {"c": 2}}
+    assert json.loads(run["metadata_json"]) == {"git_remote": "https://git.example/a/b", "git_commit": "c0ffee"}
+
+
+def test_the_command_is_asked_rightly(homes: Homes, path: Path, ask: Callable[..., tuple[int, str]]) -> None:
+    """Another system, and a run that is not known, are asked wrongly; a place that is no ledger cannot be used."""
+    assert ask("import", "tensorboard", homes["exit"])[0] == 2
+    assert ask("import", "wandb", homes["exit"], "--run-id", "nobody")[0] == 2
+    assert not path.exists()
+    assert ask("--db", f"spool://{path.parent}/spool", "import", "wandb", homes["exit"])[0] == 3
+    with Ledger(path) as book:
+        book.insert_run("mine", None, {})
+    assert ask("import", "wandb", homes["exit"], "--run-id", "mine")[1].startswith("mine: 5 events, 5 new")
 
 
 def test_without_the_sdk_the_extra_is_named(tmp_path: Path, book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -208,6 +208,28 @@ def test_undoing_leaves_nothing_for_the_end_of_the_process(monkeypatch: pytest.M
     assert kept == []
 
 
+def test_a_child_takes_nothing(tmp_path: Path) -> None:
+    """A forked child that ends, or finishes the run, leaves the summary to its parent."""
+    code = """
+import os, sys
+from types import SimpleNamespace
+from ledger.wandb_run import watch_finish
+
+run = SimpleNamespace(summary={"loss": 0.5}, finish=lambda: None)
+watch_finish(run, lambda summary: print(os.getpid() == parent, summary, flush=True))
+parent = os.getpid()
+if os.fork() == 0:
+    run.finish()
+    sys.exit()
+os.wait()
+"""
+    made = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=dict(os.environ), capture_output=True, text=True
+    )
+
+    assert (made.stdout, made.stderr) == ("True {'loss': 0.5}\n", "")
+
+
 def test_no_run_is_current_without_wandb(tmp_path: Path) -> None:
     """Asking for the current run never imports W&B."""
     code = "import sys, ledger.wandb_run as live; print(live.current(), 'wandb' in sys.modules)"

@@ -54,9 +54,9 @@ if life == "full":
     run.finish()
 elif life == "killed":
     run = begin()
-    rows(run, 300, text="y" * 100)
+    rows(run, 200, text="y" * 100)
     log = run.settings.sync_file
-    while os.path.getsize(log) < 3 * 32768:
+    while os.path.getsize(log) < 2 * 32768:
         time.sleep(0.01)
     os.kill(os.getpid(), signal.SIGKILL)
 elif life == "terminated":

@@ -18,8 +18,10 @@ from ledger.integrations.wandb.finding import logs_of, may_still_grow
 from ledger.integrations.wandb.framing import Log
 from ledger.integrations.wandb.records import Telling, rows
 from ledger.integrations.wandb.telling import SYSTEM, Teller, ended_as
-from ledger.store.imports import holder_of, knows_run, runs_stating, sources_of
+from ledger.store.bounds import EVERYTHING, stating
+from ledger.store.imports import holder_of, sources_of
 from ledger.store.merging import Arrival, Merged, merge_arrivals
+from ledger.store.reading import run_is_known
 
 if TYPE_CHECKING:
     from ledger.api import Ledger
@@ -120,11 +122,12 @@ class _Reading:
         if not begun.wandb_run_id.strip() or not storable_text(begun.wandb_run_id):
             return self._of_no_run(*self._faults(begun), ok=not self._log.damages())
         run_id = _run_of(database, begun, asked)
+        grows = may_still_grow(self._path, begun.host)  # asked before it is read: then nothing comes behind our back
         teller = Teller(run_id, Telling(), redacting)
         batches = _Batches(self._log, teller, _Told(database, run_id, begun.log_id))
         merged = merge_arrivals(database, batches.arrivals(), self._place)
         telling = teller.telling
-        is_over = telling.exit_code is not None or not may_still_grow(self._path, telling.host)
+        is_over = telling.exit_code is not None or not grows
         merged += merge_arrivals(database, map(_arrival, teller.life(is_over=is_over)), self._place)
         return self._imported(run_id, telling, merged, batches.known, is_over=is_over)
 
@@ -221,12 +224,12 @@ def _run_of(database: Database, telling: Telling, asked: str | None) -> str:
 
 
 def _asked(connection: Connection, telling: Telling, run_id: str) -> str:
-    if not knows_run(connection, run_id):
+    if not run_is_known(connection, run_id):
         raise RunNotFound(run_id)
-    stating = runs_stating(connection, telling.wandb_run_id)
-    before = _holding(connection, stating, telling)
+    claimants = stating(connection, telling.wandb_run_id, EVERYTHING)
+    before = _holding(connection, claimants, telling)
     holder = before or holder_of(connection, telling.wandb_run_id)
-    if holder not in {None, run_id} and (before is not None or run_id not in stating):
+    if holder not in {None, run_id} and (before is not None or run_id not in claimants):
         raise WandbRunTaken(telling.wandb_run_id, str(holder))
     return run_id
 
@@ -234,15 +237,15 @@ def _asked(connection: Connection, telling: Telling, run_id: str) -> str:
 def _found(connection: Connection, telling: Telling) -> str:
     """The run that this log came to before; else the one that holds the W&B id; else the one that the config names."""
     wandb_run_id = telling.wandb_run_id
-    stating = runs_stating(connection, wandb_run_id)
-    found = _holding(connection, stating, telling) or holder_of(connection, wandb_run_id)
+    claimants = stating(connection, wandb_run_id, EVERYTHING)
+    found = _holding(connection, claimants, telling) or holder_of(connection, wandb_run_id)
     if found is not None:
         return found
     named = [telling.config.get(key) for key in _RUN_ID_KEYS]
-    known = [name for name in named if isinstance(name, str) and storable_text(name) and knows_run(connection, name)]
+    known = [name for name in named if isinstance(name, str) and storable_text(name) and run_is_known(connection, name)]
     if known:
         return known[0]
-    free = [name for name in (wandb_run_id, f"{SYSTEM}-{wandb_run_id}") if not knows_run(connection, name)]
+    free = [name for name in (wandb_run_id, f"{SYSTEM}-{wandb_run_id}") if not run_is_known(connection, name)]
     if not free:
         raise AskedWrongly(
             f"W&B run {wandb_run_id!r}: runs {wandb_run_id!r} and '{SYSTEM}-{wandb_run_id}' are there, and neither "

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from ledger.errors import MissingExtra
 
-__all__ = ["Exit", "Item", "Moment", "Output", "Record", "RunRecord", "decoder"]
+__all__ = ["Changes", "Exit", "Item", "Moment", "Output", "Record", "RunRecord", "decoder"]
 
 
 class Moment(Protocol):
@@ -66,7 +66,6 @@ class RunRecord(Protocol):
 
 class Environment(Protocol):
     program: str
-    args: Sequence[str]
     python: str
     os: str
     host: str

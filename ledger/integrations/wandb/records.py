@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -17,13 +18,14 @@ from ledger.error_log import LINES_LENGTH_MAX
 from ledger.errors import InvalidFact
 from ledger.events.plain import plain
 from ledger.integrations.wandb.framing import Framed, Log
-from ledger.integrations.wandb.protocol import Exit, Item, Moment, Output, Record, RunRecord, decoder
+from ledger.integrations.wandb.protocol import Changes, Exit, Item, Moment, Output, Record, RunRecord, decoder
 
 __all__ = ["Row", "Telling", "Titles", "rows"]
 
 Data = dict[str, JsonValue]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LOGIN = re.compile(r"//[^/@]*@")  # a token may stand before the host
 _STDERR = 0
 _INTERNAL = "_wandb"
 _STEP = "step"
@@ -61,7 +63,7 @@ class Telling:
     runtime_before: int = 0
     facts: Data = field(default_factory=dict)
     config: Data = field(default_factory=dict)
-    summary: Data = field(default_factory=dict)
+    summarised: Data = field(default_factory=dict)  # with values yet to be read: of thousands the last one counts
     titles: list[Titles] = field(default_factory=list)
     changes: int = 0
     rows: int = 0
@@ -70,6 +72,11 @@ class Telling:
     exit_code: int | None = None
     ended_at: datetime | None = None
     unreadable: int = 0  # records that are whole and make no sense
+
+    @property
+    def summary(self) -> Data:
+        """The summary so far, without W&B's bookkeeping."""
+        return {name: _read(value) for name, value in self.summarised.items()}
 
     @property
     def stderr(self) -> str:
@@ -82,14 +89,14 @@ class Telling:
             case "history" if self.log_id:
                 return self._row(record, framed)
             case "summary":
-                _change(self.summary, record.summary.update, record.summary.remove)
+                _change(self.summarised, record.summary, _Unread)
             case "output_raw":
                 self._output(record.output_raw)
             case "stats":
                 self._pass(_moment(record.stats.timestamp))
             case "config":
                 self.changes += 1
-                _change(self.config, record.config.update, record.config.remove)
+                _change(self.config, record.config, _value)
             case "run":
                 self._run(record.run, framed)
             case "environment":
@@ -113,15 +120,15 @@ class Telling:
             self.runtime_before = run.runtime
             self._pass(self.started_at)
         self.host = run.host or self.host
-        _change(self.config, run.config.update, run.config.remove)
-        _change(self.summary, run.summary.update, run.summary.remove)
+        _change(self.config, run.config, _value)
+        _change(self.summarised, run.summary, _Unread)
         said = {
             "wandb_entity": run.entity,
             "wandb_project": run.project,
             "wandb_group": run.run_group,
             "wandb_job_type": run.job_type,
             "wandb_sweep_id": run.sweep_id,
-            "git_remote": run.git.remote_url,
+            "git_remote": _LOGIN.sub("//", run.git.remote_url),
             "git_commit": run.git.commit,
         }
         self.facts.update({name: value for name, value in said.items() if value})
@@ -135,7 +142,6 @@ class Telling:
         self.host = self.host or environment.host
         said: Data = {
             "program": environment.program,
-            "args": list(environment.args),
             "python": environment.python,
             "os": environment.os,
             "gpu_type": environment.gpu_type,
@@ -188,10 +194,22 @@ def rows(log: Log, telling: Telling) -> Iterator[Row]:
             yield row
 
 
-def _change(data: Data, update: Iterable[Item], remove: Iterable[Item]) -> None:
-    for item in update:
-        _put(data, _path(item), _value(item.value_json))
-    for item in remove:
+class _Unread(str):
+    """A value as the JSON text that it came as."""
+
+    __slots__ = ()
+
+
+def _read(value: JsonValue) -> JsonValue:
+    if isinstance(value, _Unread):
+        return _value(value)
+    return {name: _read(below) for name, below in value.items()} if isinstance(value, dict) else value
+
+
+def _change(data: Data, said: Changes, taking: Callable[[str], JsonValue]) -> None:
+    for item in said.update:
+        _put(data, _path(item), taking(item.value_json))
+    for item in said.remove:
         _remove(data, _path(item))
     data.pop(_INTERNAL, None)
 
@@ -203,6 +221,8 @@ def _path(item: Item) -> tuple[str, ...]:
 def _put(data: Data, path: Sequence[str], value: JsonValue) -> None:
     for key in path[:-1]:
         below = data.get(key)
+        if isinstance(below, _Unread):
+            below = data[key] = _value(below)
         if not isinstance(below, dict):
             below = data[key] = {}
         data = below
@@ -212,6 +232,8 @@ def _put(data: Data, path: Sequence[str], value: JsonValue) -> None:
 def _remove(data: Data, path: Sequence[str]) -> None:
     for key in path[:-1]:
         below = data.get(key)
+        if isinstance(below, _Unread):
+            below = data[key] = _value(below)
         if not isinstance(below, dict):
             return
         data = below

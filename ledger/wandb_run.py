@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -95,10 +96,11 @@ class _Watch:
     def __init__(self, wandb_run: object, taken: Callable[[Summary], None]) -> None:
         self._wandb_run = wandb_run
         self._taken = taken
+        self._pid = os.getpid()
         self.is_over = False
 
     def __call__(self) -> None:
-        if self.is_over:
+        if self.is_over or os.getpid() != self._pid:  # the run of a fork's child is still its parent's
             return
         self.is_over = True
         summary = summary_of(self._wandb_run)

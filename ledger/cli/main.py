@@ -1,6 +1,6 @@
 """Words in, exit code out: the only place where an error becomes a line and a number.
 
-0 done; 1 verify or doctor found something, or merge or sync refused something; 2 asked wrongly;
+0 done; 1 verify or doctor found something, or merge, sync or import refused something; 2 asked wrongly;
 3 the ledger cannot be used; 70 a bug of ours; 130 interrupted; 141 the reader of the output went away.
 """
 

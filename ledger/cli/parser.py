@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from ledger import __version__
-from ledger.cli import asking, carrying, explaining, recording, spooling, subscriptions, verbs
+from ledger.cli import asking, carrying, explaining, importing, recording, spooling, subscriptions, verbs
 from ledger.cli.recording import name_and_value
 from ledger.errors import AskedWrongly, nearest
 
@@ -20,7 +20,7 @@ Words = argparse.ArgumentParser
 EXIT_CODES = """\
 exit codes:
   0    done, and nothing is wrong
-  1    verify or doctor found something, or merge or sync refused something
+  1    verify or doctor found something, or merge, sync or import refused something
   2    asked wrongly: mend the command (an unknown run, filter, column or option)
   3    the ledger cannot be used: mend the place, then do the same again
   70   a bug of ours; the line says where the traceback is
@@ -222,6 +222,12 @@ def _merge(words: Words) -> None:
     )
 
 
+def _import(words: Words) -> None:
+    words.add_argument("system", metavar="SYSTEM", choices=("wandb",), help="where it is from: wandb")
+    words.add_argument("path", metavar="PATH", help="a .wandb file, a run's folder, or a folder of several")
+    words.add_argument("--run-id", metavar="ID", type=_text, help="the run of this ledger that it is of")
+
+
 def _copy(words: Words) -> None:
     words.add_argument("--to", metavar="PLACE", required=True, help="where there is no ledger yet, or an empty one")
 
@@ -275,6 +281,7 @@ _VERBS: dict[str, tuple[Verb, str, Callable[[Words], None]]] = {
     "restore-backup": (verbs.restore_backup, "put a backup in the ledger's place", _restore),
     "export": (carrying.export, "write all events as lines of JSON", _export),
     "merge": (carrying.merge, "take in the events of other ledgers, exports and spools", _merge),
+    "import": (importing.bring_in, "bring in what W&B kept of runs, offline too", _import),
     "copy": (carrying.copy, "write the same ledger into an empty one", _copy),
     "schema": (verbs.schema, "print the schema as SQL", _nothing),
     "doctor": (verbs.doctor, "prove every operation on a scratch ledger, then inspect yours", _doctor),

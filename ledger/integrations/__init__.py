@@ -1,0 +1,1 @@
+"""What is carried over between the ledger and systems that a team uses beside it."""

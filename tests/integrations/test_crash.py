@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from ledger import Ledger
 from ledger.errors import InvalidFact, NotKept, RunNotFound
 from ledger.integrations.crash import CrashEvidence, CrashReport, evidence, handling, notify_and_analyze_crash
+from ledger.spool import s3
 from tests.store.test_fallback import locked
 
 LOG = "step 1\nstep 2\nTraceback (most recent call last):\nFloatingPointError: the loss became nan\n"
@@ -380,6 +382,28 @@ def test_odd_runs_are_handled_like_any(book: Ledger, tmp_path: Path, bucket: Any
         assert (tmp_path / "kept" / key).read_text() == LOG
         assert bucket.Object(key).get()["Body"].read() == LOG.encode()
     assert sorted(os.listdir(tmp_path / "kept")) == ["crash-reports"]
+
+
+def test_a_report_that_cannot_be_written_costs_no_log(
+    running: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever somebody has done to the row that it is written from."""
+    monkeypatch.setattr(handling, "report_text", broken)
+    made = notify_and_analyze_crash("mgda_i-1", error_log=LOG, folder=tmp_path, analyze=analysis, ledger=running)
+
+    assert [row(running)[key] for key in KEYS] == [DOCUMENTED[0], None, DOCUMENTED[2]]
+    assert made.problems == ("writing the report: ZeroDivisionError: no such thing",)
+
+
+def test_a_spool_without_its_extra_costs_no_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ledger that cannot be opened is a problem like one that is away."""
+    monkeypatch.setenv("TRAINING_DB_URL", "s3://b/p")
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    s3._client.cache_clear()
+    made = notify_and_analyze_crash("r", error_log=LOG, folder=tmp_path)
+
+    assert (made.status_recorded, made.error_log_s3_key) == (False, "crash-reports/r/error.log")
+    assert "training-run-ledger[aws]" in made.problems[0]
 
 
 def test_at_says_when_it_was(running: Ledger) -> None:

@@ -189,9 +189,8 @@ def test_a_missing_witness_is_an_early_death(machine: Machine, launched: Ledger)
 
 def test_an_end_that_was_seen_stays(machine: Machine, launched: Ledger) -> None:
     """Where `exec` has recorded a failure, the trap adds nothing."""
-    failed = f"{shlex.quote(sys.executable)} -m ledger show mgda_i-1 >/dev/null"
-    launched.update_run_status("mgda_i-1", "failed", exit_code=3, end_reason="user")
-    code, _ = machine.runs(script(machine, launched, f"{failed}; exit 3"))
+    says = "from ledger import update_run_status as u; u('mgda_i-1', 'failed', exit_code=3, end_reason='user')"
+    code, _ = machine.runs(script(machine, launched, f'python3 -c "{says}"; exit 3'))
 
     assert code == 3
     assert (row(launched)["status"], row(launched)["end_reason"]) == ("failed", "user")
@@ -258,8 +257,10 @@ def test_an_instance_that_does_not_know_itself_says_so(machine: Machine, book: L
     assert machine.told("exec") is None
 
 
-@pytest.mark.parametrize("run_id", ["mgda_i-1", "a/b 'c' \"d\" \\ $HOME `id` ü\n%", OWN_INSTANCE])
-@pytest.mark.parametrize("place", ["url", "spool"])
+@pytest.mark.parametrize(
+    ("run_id", "place"),
+    [("mgda_i-1", "spool"), ("a/b 'c' \"d\" \\ $HOME `id` ü\n%", "url"), (OWN_INSTANCE, "url")],
+)
 def test_without_python_the_crash_goes_to_the_bucket(
     run_id: str, place: str, machine: Machine, book: Ledger, bucket: Any
 ) -> None:
@@ -283,6 +284,22 @@ def test_without_python_the_crash_goes_to_the_bucket(
     assert crash.event_id[14] == "7"
     assert (book.get_run(named) or {})["status"] == "crashed"
     assert bool(book.verify())
+
+
+def test_with_python_the_crash_goes_to_the_bucket(machine: Machine, launched: Ledger, bucket: Any) -> None:
+    """With the end of the log, and the log itself, under its documented key."""
+    made = user_data(
+        "mgda_i-1", "true", setup=["echo no code; exit 9"], ledger_url="s3://team/spool", bucket="team",
+        log=str(machine.log),
+    )  # fmt: skip
+    code, console = machine.runs(made)
+    launched.sync("s3://team/spool")
+    crash, *_ = launched.events("mgda_i-1", types="crashed")
+
+    assert (code, "the crash is recorded" in console) == (9, True)
+    assert (row(launched)["status"], row(launched)["exit_code"]) == ("crashed", 9)
+    assert "no code" in str(crash.error_log)
+    assert row(launched)["error_log_s3_key"] == "crash-reports/mgda_i-1/error.log"
 
 
 def test_without_python_a_folder_takes_the_crash(machine: Machine, launched: Ledger) -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,19 +12,6 @@ import pytest
 from ledger import Ledger
 from ledger.errors import AskedWrongly, RunNotFound
 from ledger.integrations import wrapper
-from tests.store.crowd import ROOT
-
-LIVE = """
-import json, os, sys, wandb
-from ledger.integrations import wrapper
-run = wandb.init(project="p", mode="offline", dir=sys.argv[1], settings=wandb.Settings(silent=True))
-wrapper.started(run)
-run.log({"loss": 0.5, "bad": float("nan")})
-run.summary["objectives/a/raw_mean"] = 1.5
-wrapper.ended("completed", run)
-print(run.id)
-run.finish()
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -63,18 +47,6 @@ def test_the_public_apis_summary_will_do(run: Ledger) -> None:
     wrapper.ended(wandb_run=SimpleNamespace(id="w", url=None, summary=SimpleNamespace(_json_dict={"l": 2})))
 
     assert json.loads(row(run)["final_metrics_json"]) == {"l": 2}
-
-
-def test_a_real_wandb_run_will_do(run: Ledger, tmp_path: Path) -> None:
-    """A live run of the W&B library, in offline mode and in a process of its own."""
-    command = [sys.executable, "-c", LIVE, str(tmp_path)]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "WANDB_DATA_DIR": str(tmp_path), "WANDB_CACHE_DIR": str(tmp_path)}
-    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    metrics = json.loads(row(run)["final_metrics_json"])
-
-    assert (row(run)["status"], row(run)["wandb_run_id"]) == ("completed", done.stdout.strip())
-    assert (metrics["loss"], metrics["bad"], metrics["objectives/a/raw_mean"]) == (0.5, None, 1.5)
 
 
 def test_an_end_says_how_it_ended(run: Ledger) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from ledger.api import Ledger
 from ledger.default import default_ledger
 from ledger.error_log import last_lines
-from ledger.errors import Unreachable
+from ledger.errors import MissingExtra, Unreachable
 from ledger.integrations.crash.evidence import Analyzer, CrashEvidence, ErrorLog, gathered, log_text
 from ledger.integrations.crash.report import CrashReport, report_text
 from ledger.integrations.keeping import Keeper, keeper_of, key_of
@@ -18,7 +18,7 @@ from ledger.porch import When
 
 __all__ = ["Notifier", "notify_and_analyze_crash"]
 
-Notifier = Callable[[CrashReport], None]
+Notifier = Callable[[CrashReport], object]
 
 _DETECTED_BY = "crash handler"
 _MARKDOWN, _PLAIN = "text/markdown; charset=utf-8", "text/plain; charset=utf-8"
@@ -49,10 +49,12 @@ def notify_and_analyze_crash(
     try:
         crash.record(ledger)
         recorded = True
-    except Unreachable as exc:  # what shows why the run crashed is kept all the same
+    except (Unreachable, MissingExtra) as exc:  # what shows why the run crashed is kept all the same
         problems.note(f"recording the crash: {exc}")
     evidence = _evidence(crash, ledger, error_log, config, problems)
-    made = CrashReport(run_id, recorded, report_text(evidence, problems.all()))
+    made = CrashReport(run_id, recorded)
+    with problems.step("writing the report"):
+        made = replace(made, report=report_text(evidence, problems.all()))
     made = _keep(made, evidence, _place(bucket, folder, problems), analyze, problems)
     with problems.step("attaching what was kept"):
         crash.attach(ledger, made)

@@ -44,7 +44,7 @@ class CrashReport:
 
     run_id: str
     status_recorded: bool
-    report: str
+    report: str = ""
     analysis: str | None = None
     error_log_s3_key: str | None = None
     crash_report_s3_key: str | None = None

@@ -25,6 +25,7 @@
       - LedgerBusy, LedgerDamaged
       - FileUnreadable           one file of a spool; the others can be read
     . NotTheSame                 what was carried over is not what was read
+    . NotKept                    a bucket or a folder did not take what it was to keep
   x MissingExtra                 a part that needs one more installation
 """
 
@@ -272,6 +273,12 @@ class NotTheSame(Unreachable):
         super().__init__(
             f"{what} was carried over to {place}, and is not the same there. {why}, then do the same again."
         )
+
+
+class NotKept(Unreachable):
+    def __init__(self, key: str, place: str, why: str, mend: str) -> None:
+        self.key = key
+        super().__init__(f"{key} was not kept in {place} ({why}). {mend}, then do the same again.")
 
 
 class MissingExtra(LedgerError):

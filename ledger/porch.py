@@ -32,7 +32,7 @@ from ledger.projections.filters import parse_whole_number
 from ledger.projections.fits import fitting
 from ledger.projections.run import COLUMNS, HYPERPARAMETERS, STATUSES
 
-__all__ = ["About", "When", "amended", "annotated", "crash_data", "launch", "status_change"]
+__all__ = ["About", "When", "amended", "annotated", "crash", "crash_data", "launch", "status_change"]
 
 When = datetime | date | str
 # What a documented function speaks of, which decides what is checked: a launch, a run that is known, its crash.
@@ -113,6 +113,10 @@ def metrics_of(value: object) -> dict[str, JsonValue]:
     except (ValueError, RecursionError) as exc:
         wanted = "a mapping or the JSON text of an object is wanted"
         raise InvalidValue("final_metrics_json", value, f"{wanted} ({exc})") from None
+
+
+def crash(run_id: str, said: Said, at: When | None) -> Event:
+    return Crashed(run_id=run_id, **said, **when(at))
 
 
 def crash_data(run_id: str, keys: Said, at: When | None) -> list[Event]:

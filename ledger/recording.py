@@ -122,6 +122,24 @@ class Recording(Handle):
         }
         self._record(porch.crash_data(run_id, keys, at), at, "crash")
 
+    def record_crash(
+        self,
+        run_id: str,
+        *,
+        exit_code: int | None = None,
+        end_reason: str | None = None,
+        error_log: str | None = None,
+        detected_by: str | None = None,
+        at: When | None = None,
+    ) -> None:
+        """Record that a run crashed, unless it has ended by then; *error_log* is the end of what it said last.
+
+        That is decided where the event is accepted, so that an end which comes at the same moment stays. On a
+        spool, where nobody can know of one, the crash is presumed, and gives way to an end that was witnessed.
+        """
+        said = {"exit_code": exit_code, "end_reason": end_reason, "error_log": error_log, "detected_by": detected_by}
+        self._record([porch.crash(run_id, said, at)], at, "crash")
+
     def attach_blog_post(self, run_id: str, blog_url: str, *, at: When | None = None) -> None:
         """Record where the run was written up. Attaching again keeps both facts; the row shows the later."""
         event = BlogAttached(run_id=run_id, blog_post_url=blog_url, **porch.when(at))

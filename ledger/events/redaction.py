@@ -6,7 +6,7 @@ import re
 
 from pydantic import JsonValue
 
-__all__ = ["is_secret", "redact"]
+__all__ = ["REDACTED", "is_secret", "redact"]
 
 REDACTED = "[redacted]"
 

@@ -1,1 +1,1 @@
-"""What is carried over between the ledger and systems that a team uses beside it."""
+"""What systems that a team uses beside the ledger call in one line, and what is taken over from them."""

@@ -122,6 +122,7 @@ CASES: list[Case] = [
     made(errors.LedgerClosed, "view", "as_of(...)", mend=r"Open a new one with as_of\("),
     made(errors.NotTheSame, "event 7", PLACE, mend="`ledger verify` on both, then do the same again"),
     made(errors.NotTheSame, "run 'r'", PLACE, replay_is_due=True, mend="do `ledger replay` there, then do the same again"),
+    made(errors.NotKept, "a/b.log", "the bucket b", "no such bucket", "See to its name", mend="See to its name, then do"),
     made(errors.MissingExtra, "demo", mend=r"Install it with: pip install 'training-run-ledger\[demo\]'"),
     ("AskedWrongly", lambda path, _: raised(Ledger(path).timeline), r"needs run_id=\.\.\. or chain_of_custody_id="),
     ("AskedWrongly", lambda path, _: raised(lambda: Ledger(path).annotate("r1")), "needs a note, tags, or metadata"),

@@ -32,6 +32,8 @@ ENVIRONMENT_READERS = {
     "ledger/cli/output.py": "NO_COLOR is the terminal's business, not the ledger's",
     "ledger/demo/launch.py": "a launcher hands its environment down to the process that it starts",
     "ledger/tracking/surroundings.py": "a training process is told its ids, rank and job by who started it",
+    "ledger/integrations/crash/__main__.py": "whoever saw the end hands down RUN_ID, ERROR_LOG, EXIT_CODE and END_REASON",
+    "ledger/integrations/wrapper.py": "a training process reads RUN_ID, as the documented snippets do",
     "ledger/demo/train.py": "a training process reads RUN_ID and its kin, as the documented snippets do",
 }
 # Who swallows whatever comes, and why.
@@ -40,6 +42,7 @@ BROAD_EXCEPTS = {
     "ledger/events/plain.py": "a stranger's own methods may raise anything, and no launch fails for that",
     "ledger/tracking/harmless.py": "nothing that recording does wrong may end a training run",
     "ledger/wandb_run.py": "W&B's objects may raise anything, and no training run ends for that",
+    "ledger/integrations/problems.py": "analyzers and notifiers are strangers', and no step of a handler undoes another",
     "ledger/store/own_tables.py": "a subscription's handler is a stranger's, and what it raises parks one event",
 }
 IMPURE = {"os", "random", "secrets", "socket", "sqlalchemy", "sqlite3", "subprocess", "time"}

@@ -6,12 +6,13 @@ from ledger.as_of import LookingBack
 from ledger.asking import Asking
 from ledger.following import Following
 from ledger.recording import Recording
+from ledger.sweeping import Sweeping
 from ledger.upkeep import Upkeep
 
 __all__ = ["Ledger"]
 
 
-class Ledger(Recording, Upkeep, LookingBack, Following, Asking):
+class Ledger(Recording, Upkeep, LookingBack, Following, Sweeping, Asking):
     """One ledger of training runs: `Ledger("runs.db")`, or `Ledger()` for the one that the environment names.
 
     Nothing is opened before it is used. It may be shared by threads and be carried over a fork; as a

@@ -11,7 +11,7 @@
     . AppendOnly                 somebody tried to change or remove an event
   x AskedWrongly                 also a ValueError; mend the call
     . UnknownName                the message offers the nearest that there is
-      - UnknownFilter, UnknownOrder, UnknownColumn, UnknownKeyword, UnknownSubscription
+      - UnknownFilter, UnknownOrder, UnknownColumn, UnknownKeyword, UnknownSubscription, UnknownWitness
     . InvalidValue               a filter's or an argument's value that cannot be meant
     . InvalidFact                an event that is not well formed
     . PositionUnknown            where a reader went on from is not of this ledger as it is now
@@ -25,6 +25,7 @@
       - LedgerBusy, LedgerDamaged
       - FileUnreadable           one file of a spool; the others can be read
     . NotTheSame                 what was carried over is not what was read
+    . WitnessUnreachable         a sweep goes on without its word
   x MissingExtra                 a part that needs one more installation
 """
 
@@ -177,6 +178,10 @@ class UnknownSubscription(UnknownName):
     kind = "subscription"
 
 
+class UnknownWitness(UnknownName):
+    kind = "witness"
+
+
 class InvalidValue(AskedWrongly):
     def __init__(self, name: str, value: object, wanted: str, near: str = "") -> None:
         self.name = name
@@ -272,6 +277,10 @@ class NotTheSame(Unreachable):
         super().__init__(
             f"{what} was carried over to {place}, and is not the same there. {why}, then do the same again."
         )
+
+
+class WitnessUnreachable(Unreachable):
+    """A witness that cannot be asked; the message says why, and what to do so that it can."""
 
 
 class MissingExtra(LedgerError):

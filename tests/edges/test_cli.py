@@ -36,6 +36,7 @@ VERBS: dict[str, list[str]] = {
     "replay": [],
     "verify": [],
     "sync": ["{spool}", "--clear"],
+    "sweep": ["--dry-run"],
     "backup": ["{new}"],
     "restore-backup": ["{backup}"],
     "export": ["{new}"],

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from ledger.as_of import LookingBack
 from ledger.following import Following
+from ledger.sweeping import Sweeping
 from ledger.tracking.front import Tracking
 from ledger.upkeep import Upkeep
 
 __all__ = ["Ledger"]
 
 
-class Ledger(Tracking, Upkeep, LookingBack, Following):
+class Ledger(Tracking, Upkeep, LookingBack, Following, Sweeping):
     """One ledger of training runs: `Ledger("runs.db")`, or `Ledger()` for the one that the environment names.
 
     Nothing is opened before it is used. It may be shared by threads and be carried over a fork; as a

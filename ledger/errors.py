@@ -11,7 +11,7 @@
     . AppendOnly                 somebody tried to change or remove an event
   x AskedWrongly                 also a ValueError; mend the call
     . UnknownName                the message offers the nearest that there is
-      - UnknownFilter, UnknownOrder, UnknownColumn, UnknownKeyword, UnknownSubscription
+      - UnknownFilter, UnknownOrder, UnknownColumn, UnknownKeyword, UnknownSubscription, UnknownWitness
     . InvalidValue               a filter's or an argument's value that cannot be meant
     . InvalidFact                an event that is not well formed
     . PositionUnknown            where a reader went on from is not of this ledger as it is now
@@ -26,6 +26,7 @@
       - FileUnreadable           one file of a spool; the others can be read
     . NotTheSame                 what was carried over is not what was read
     . NotKept                    a bucket or a folder did not take what it was to keep
+    . WitnessUnreachable         a sweep goes on without its word
   x MissingExtra                 a part that needs one more installation
 """
 
@@ -178,6 +179,10 @@ class UnknownSubscription(UnknownName):
     kind = "subscription"
 
 
+class UnknownWitness(UnknownName):
+    kind = "witness"
+
+
 class InvalidValue(AskedWrongly):
     def __init__(self, name: str, value: object, wanted: str, near: str = "") -> None:
         self.name = name
@@ -279,6 +284,10 @@ class NotKept(Unreachable):
     def __init__(self, key: str, place: str, why: str, mend: str) -> None:
         self.key = key
         super().__init__(f"{key} was not kept in {place} ({why}). {mend}, then do the same again.")
+
+
+class WitnessUnreachable(Unreachable):
+    """A witness that cannot be asked; the message says why, and what to do so that it can."""
 
 
 class MissingExtra(LedgerError):

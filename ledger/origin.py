@@ -20,7 +20,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-__all__ = ["Origin", "machine", "new_event_id", "now", "process", "random_text", "replaced", "source", "utc_now"]
+__all__ = [
+    "Origin",
+    "booted_at",
+    "machine",
+    "new_event_id",
+    "now",
+    "process",
+    "random_text",
+    "replaced",
+    "source",
+    "utc_now",
+]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -138,6 +149,16 @@ def _following(last: int) -> int:
 def source() -> dict[str, str | int]:
     """Return who says so: host, pid, user, program and version of this process."""
     return _state.origin.source()
+
+
+def booted_at() -> datetime | None:
+    """Return when this machine was started; None where the system does not say."""
+    try:
+        lines = Path("/proc/stat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    seconds = next((line.split()[1] for line in lines if line.startswith("btime ")), None)
+    return None if seconds is None else datetime.fromtimestamp(int(seconds), UTC)
 
 
 @cache

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from ledger.api import Ledger
 from ledger.errors import InvalidValue, LedgerError, RunAlreadyExists, RunNotFound, UnknownFilter
+from ledger.events import Heartbeat
+from ledger.events.times import parse_moment
 from ledger.store.statements import Row
 
 __all__ = ["Proof", "prove"]
@@ -239,6 +241,16 @@ def _sync(book: Ledger) -> None:
     _expect("status", _row(book)["status"], "completed")
 
 
+def _sweep(book: Ledger) -> None:
+    """A run that fell silent is presumed to have crashed, and runs again by its next sign of life."""
+    book.append(Heartbeat(run_id="r1", occurred_at=parse_moment("2020-01-02")))
+    found = [(verdict.action, verdict.ended_at, verdict.presumed) for verdict in book.sweep(witnesses=())]
+    _expect("the verdict", found, [("crashed", "2020-01-02T00:00:00.000000Z", True)])
+    _expect("status", _row(book)["status"], "crashed")
+    book.append(Heartbeat(run_id="r1"))
+    _expect("status after a sign of life", _row(book)["status"], "running")
+
+
 STEPS: dict[str, Callable[[Ledger], None]] = {
     "insert_run": _insert,
     "update_run_status": _status,
@@ -258,6 +270,7 @@ STEPS: dict[str, Callable[[Ledger], None]] = {
     "merge": _merge,
     "copy": _copy,
     "sync": _sync,
+    "sweep": _sweep,
 }
 
 

@@ -169,7 +169,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "crash_analysis_s3_key": ids,
     "blog_post_url": ids,
     **{name: clean_texts for name in ("run_name", "config_file_path", "host", "instance_id", "instance_type")},
-    **{name: clean_texts for name in ("wandb_url", "wandb_name", "note", "message", "detected_by")},
+    **{name: clean_texts for name in ("wandb_url", "wandb_name", "note", "message", "detected_by", "testimony")},
     **{name: strategy for name, strategy in _OF_COLUMN.items() if not name.endswith(("status", "_seconds"))},
 }
 

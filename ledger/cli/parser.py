@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from ledger import __version__
-from ledger.cli import asking, carrying, explaining, importing, recording, spooling, subscriptions, verbs
+from ledger.cli import asking, carrying, explaining, importing, recording, spooling, subscriptions, sweeping, verbs
 from ledger.cli.recording import name_and_value
 from ledger.errors import AskedWrongly, nearest
+from ledger.settings import seconds_of
 
 __all__ = ["EXIT_CODES", "parse", "parser"]
 
@@ -202,6 +203,23 @@ def _sync(words: Words) -> None:
     words.add_argument("--clear", action="store_true", help="remove what the ledger has and nobody writes to any more")
 
 
+def _sweep(words: Words) -> None:
+    add = words.add_argument
+    add("--every", metavar="SPAN", type=_span, help="go on, and do it again so often: 5m, 90s, 1h")
+    add("--dry-run", action="store_true", help="record nothing, and print what would be recorded")
+    add("--witness", dest="witnesses", metavar="NAME", action="append", default=[], type=_text,
+        help=f"ask this one only: process, slurm, ec2, or a plug-in's; {_AGAIN}")  # fmt: skip
+    add(
+        "--sacct",
+        metavar="CMD",
+        type=_text,
+        help="how Slurm is asked: 'ssh cluster sacct' (default: the one on the PATH)",
+    )
+    add("--scontrol", metavar="CMD", type=_text, help="the same for a cluster without accounting")
+    add("--region", dest="regions", metavar="REGION", action="append", default=[], type=_text,
+        help=f"of EC2, beside the one that is configured; {_AGAIN}")  # fmt: skip
+
+
 def _backup(words: Words) -> None:
     words.add_argument("destination", metavar="DEST", help="a file that is not there yet")
 
@@ -242,6 +260,16 @@ def _text(word: str) -> str:
     return word
 
 
+def _span(word: str) -> float:
+    try:
+        seconds = seconds_of(_text(word))
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from None
+    if seconds <= 0:
+        raise argparse.ArgumentTypeError("more than nothing is wanted")
+    return seconds
+
+
 def _moment_or_position(word: str) -> str | int:
     # More digits than a position has are a position that cannot be meant, and are refused as one.
     return int(word[:30]) if word.isascii() and word.isdigit() else _text(word)
@@ -277,6 +305,7 @@ _VERBS: dict[str, tuple[Verb, str, Callable[[Words], None]]] = {
     "replay": (verbs.replay, "throw the tables away and fold all events again", _replay),
     "verify": (verbs.verify, "prove that nothing was changed and every row is right", _nothing),
     "sync": (spooling.sync, "move the events of spools into the ledger", _sync),
+    "sweep": (sweeping.sweep, "end the runs that fell silent, after asking who may know of them", _sweep),
     "backup": (verbs.backup, "copy the ledger while writers write", _backup),
     "restore-backup": (verbs.restore_backup, "put a backup in the ledger's place", _restore),
     "export": (carrying.export, "write all events as lines of JSON", _export),

@@ -75,13 +75,18 @@ class Resumed(Event):
 
 
 class _Ended(Event):
-    """What every end can say; one that went wrong also its `error_log`: a traceback, or the end of stderr."""
+    """What every end can say; one that went wrong also its `error_log`: a traceback, or the end of stderr.
+
+    `detected_by` is who noticed it, if not the run itself, and `testimony` what a witness said of it.
+    """
 
     ended_at: UtcDateTime | None = None
     duration_seconds: Seconds | None = None
     final_metrics: PlainMapping | None = None
     end_reason: EndReason | None = None
     exit_code: Int64 | None = None
+    detected_by: Text | None = None
+    testimony: Text | None = None
 
 
 class Completed(_Ended):
@@ -101,6 +106,5 @@ class Crashed(_Ended):
     """Training stopped and nobody meant it to; `presumed` when that was concluded and not witnessed."""
 
     type: Literal["crashed"] = "crashed"
-    detected_by: Text | None = None
     presumed: bool | None = None
     error_log: Text | None = None

@@ -99,6 +99,7 @@ def _ended(word: str) -> Callable[[Payload], str]:
         if isinstance(duration, int):
             parts.append(f"after {duration // 3600}:{duration // 60 % 60:02}:{duration % 60:02}")
         rest = [f"{name} {payload[name]}" for name in ("end_reason", "exit_code", "detected_by") if name in payload]
+        rest += [str(payload["testimony"])] if "testimony" in payload else []
         rest += [last] if (last := _last_line(payload.get("error_log"))) else []
         metrics = payload.get("final_metrics")
         if isinstance(metrics, dict):

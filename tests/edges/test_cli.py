@@ -37,6 +37,7 @@ VERBS: dict[str, list[str]] = {
     "replay": [],
     "verify": [],
     "sync": ["{spool}", "--clear"],
+    "sweep": ["--dry-run"],
     "backup": ["{new}"],
     "restore-backup": ["{backup}"],
     "export": ["{new}"],

@@ -18,6 +18,7 @@ from ledger.errors import LedgerError
 from ledger.events import Amended, Event, Launched, Started
 from ledger.settings import Settings
 from ledger.store.translation import translating
+from ledger.witnesses.commands import output_of
 
 CLASSES = {
     name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, LedgerError)
@@ -111,6 +112,7 @@ CASES: list[Case] = [
     made(errors.UnknownColumn, "hots", ["host"], mend="Did you mean 'host'"),
     made(errors.UnknownKeyword, "run_nam", ["run_name"], mend="Did you mean 'run_name'"),
     made(errors.UnknownSubscription, "slak", ["slack"], mend="Did you mean 'slack'"),
+    made(errors.UnknownWitness, "slrum", ["slurm"], mend="Did you mean 'slurm'"),
     made(errors.PositionUnknown, 9, 5, "follow(after=...)", mend=r"Go on from where they part, with follow\(after="),
     made(errors.InvalidValue, "limit", -1, "a whole number of 0 or more is wanted", mend="a whole number .* is wanted"),
     made(errors.NoLedger, PLACE, mend=r"Create it with `ledger init` or init_db\(\)"),
@@ -124,6 +126,7 @@ CASES: list[Case] = [
     made(errors.NotTheSame, "run 'r'", PLACE, replay_is_due=True, mend="do `ledger replay` there, then do the same again"),
     made(errors.NotKept, "a/b.log", "the bucket b", "no such bucket", "See to its name", mend="See to its name, then do"),
     made(errors.MissingExtra, "demo", mend=r"Install it with: pip install 'training-run-ledger\[demo\]'"),
+    ("WitnessUnreachable", lambda *_: raised(lambda: output_of(["false"], 9.0)), "See that it answers at a prompt"),
     ("AskedWrongly", lambda path, _: raised(Ledger(path).timeline), r"needs run_id=\.\.\. or chain_of_custody_id="),
     ("AskedWrongly", lambda path, _: raised(lambda: Ledger(path).annotate("r1")), "needs a note, tags, or metadata"),
     ("AskedWrongly", lambda path, _: raised(lambda: Ledger(path).attach_crash_data("r1")), "at least one of error_log"),

@@ -30,6 +30,7 @@ ANYS_MAX = 3  # what the driver gives, by position and by name; a stranger's obj
 ENVIRONMENT_READERS = {
     "ledger/settings.py": "it is the reader",
     "ledger/cli/output.py": "NO_COLOR is the terminal's business, not the ledger's",
+    "ledger/execution/identity.py": "a launcher reads who its run is, and hands its environment down",
     "ledger/demo/launch.py": "a launcher hands its environment down to the process that it starts",
     "ledger/demo/train.py": "a training process reads RUN_ID and its kin, as the documented snippets do",
 }

@@ -72,11 +72,12 @@ class Recorder:
 
     def _work(self) -> None:
         with ExitStack() as stack:
-            places = self._opened(stack)
+            ledger, beside = self._opened(stack, self._place), self._opened(stack, self._own_spool())
+            places = [place for place in (ledger, beside) if place is not None]
             for making in self._made_next():
-                self._make(making, places[0] if len(places) > 1 else None)
+                self._make(making, ledger)
                 self._record(places)
-        self._spool = next((spool for ledger in places if (spool := ledger.spooled)), None)  # closing may bring it in
+        self._spool = next((spool for place in places if (spool := place.spooled)), None)  # closing may bring it in
 
     def _made_next(self) -> Iterator[Making]:
         """Yield what is told, and beats in between, until it is the end."""
@@ -91,17 +92,18 @@ class Recorder:
                 return
             yield making
 
-    def _opened(self, stack: ExitStack) -> list[Ledger]:
-        """The ledger, if there is one in that place, and a spool of this user for what it refuses to take."""
+    def _opened(self, stack: ExitStack, place: str | os.PathLike[str] | None) -> Ledger | None:
         from ledger.api import Ledger
 
-        beside = stack.enter_context(Ledger(Settings.read(self._place).spooling().spool))
         try:
-            ledger = Ledger(self._place, busy_seconds_max=BUSY_SECONDS_MAX, always_spools=True)
+            return stack.enter_context(Ledger(place, busy_seconds_max=BUSY_SECONDS_MAX, always_spools=True))
         except (LedgerError, OSError) as exc:
-            self._trouble = str(exc)
-            return [beside]
-        return [stack.enter_context(ledger), beside]
+            self._trouble = self._trouble or str(exc)
+            return None
+
+    def _own_spool(self) -> str | None:
+        """The spool for what the ledger refuses to take: the one that it falls back to."""
+        return Settings.read(self._place).spooling().spool
 
     def _make(self, making: Making, ledger: Ledger | None) -> None:
         try:
@@ -132,14 +134,14 @@ class Recorder:
 
     def _set_aside(self) -> None:
         """Put into a spool what is left; were it recorded after all, it would be known there by its ids."""
-        from ledger.api import Ledger
-
         with suppress(queue.Empty):
             while True:
                 making = self._told.get_nowait()
                 if making is not None:
                     self._make(making, None)
         self._told.put(None)  # for the thread, should it ever go on
-        with Ledger(Settings.read(self._place).spooling().spool) as spool:
-            self._record([spool])
-            self._spool = spool.spooled
+        with ExitStack() as stack:
+            spool = self._opened(stack, self._own_spool())
+            if spool is not None:
+                self._record([spool])
+                self._spool = spool.spooled

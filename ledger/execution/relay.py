@@ -25,7 +25,7 @@ __all__ = ["GRACE_SECONDS", "TAIL_BYTES_MAX", "Relay"]
 
 TAIL_BYTES_MAX = 65_536
 GRACE_SECONDS = 0.5  # so long after the child's end its stderr may still be open, as by a process that it left behind
-_ANSWER_SECONDS_MAX = 0.5
+_ANSWER_SECONDS_MAX = 1.0
 _SAME_MOMENT_SECONDS = 0.02  # within which a signal to a group has reached all of it
 _AHEAD_BYTES_MAX = 1 << 20
 _PIECE_BYTES = 4096  # a pipe that can be written to takes so many without a wait

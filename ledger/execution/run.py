@@ -8,15 +8,17 @@ import signal
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ledger import origin
 from ledger.error_log import keep_error_log, last_lines
-from ledger.errors import AskedWrongly, InvalidValue
+from ledger.errors import AskedWrongly, InvalidValue, MissingExtra
 from ledger.execution.child import NotStarted, start
 from ledger.execution.configuration import read_config
 from ledger.execution.identity import Identity, environment_of, identified, is_past_time_limit, is_scheduled
+from ledger.execution.memory import kills
 from ledger.execution.recorder import Left, Recorder
 from ledger.execution.relay import Relay
 from ledger.execution.signals import Death, Held, held_back, wait_for_end
@@ -90,6 +92,7 @@ def witness(
     """As `execute`, and return all that is known of how it ended."""
     settings = Settings.read(place)  # NotConfigured, before anything starts
     _check(command, heartbeat_seconds)
+    _check_extras(settings)
     from_file = config if isinstance(config, str | os.PathLike) else None
     identity = identified(
         command,
@@ -148,6 +151,7 @@ class _Attempt:
         relay = Relay.begin(self.held.signals)  # forks, so that it comes before the recorder's thread
         recorder = Recorder(place, lambda _: [beat(run_id, self.heartbeat_seconds)], self.heartbeat_seconds)
         origin.machine()  # which is then known, and the child can be looked at without a delay
+        before = kills(os.getpid())
         at = origin.now()
         started = self._started(relay)
         child = started if isinstance(started, int) else None
@@ -155,7 +159,7 @@ class _Attempt:
         recorder.start()
         recorder.tell(opening.events)
         if isinstance(started, int):
-            death, at, tail = wait_for_end(started, self.held, relay), origin.now(), relay.end()
+            death, at, tail = wait_for_end(started, self.held, before, relay), origin.now(), relay.end()
         else:
             death, tail = Death(exit_code=started.exit_code), started.why
         ended, log = self._judged(death, at, tail, read_word(word_file, run_id) if word_file else None)
@@ -204,10 +208,11 @@ def _handle(on_crash: str | None, seen: _Seen, environment: Mapping[str, str], h
         "END_REASON": seen.end_reason or "",
     }
     command = ["sh", "-c", on_crash, "on-crash", seen.ended.run_id, log]
+    before = kills(os.getpid())
     started = start(command, {**environment, **told}, held)
     if not isinstance(started, int):
         return started.exit_code
-    death = wait_for_end(started, held)
+    death = wait_for_end(started, held, before)
     return Ending(death.exit_code, death.signal).shell_code
 
 
@@ -225,6 +230,13 @@ def _file_for_a_word() -> Iterator[str | None]:
     finally:
         with contextlib.suppress(OSError):
             Path(path).unlink()
+
+
+def _check_extras(settings: Settings) -> None:
+    """What the recorder will need is there; only the names are looked up, since nothing may delay the command."""
+    in_s3 = any((place or "").startswith("s3:") for place in (settings.url, settings.spool))
+    if in_s3 and find_spec("boto3") is None:
+        raise MissingExtra("aws")
 
 
 def _check(command: Sequence[str], heartbeat_seconds: float) -> None:

@@ -55,9 +55,11 @@ def held_back() -> Iterator[Held]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def wait_for_end(child: int, held: Held, relay: Relay | None = None) -> Death:
-    """Wait until the child has ended, and hand on to it what comes meanwhile; stop and go on as it does."""
-    before = kills(child)
+def wait_for_end(child: int, held: Held, before: Kills, relay: Relay | None = None) -> Death:
+    """Wait until the child has ended, and hand on to it what comes meanwhile; stop and go on as it does.
+
+    *before* are the kernel's counts from before the child began, in our own group, which is its group then.
+    """
     while True:
         info = signal.sigwaitinfo(held.signals)
         if info.si_signo != signal.SIGCHLD:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -92,7 +93,10 @@ def ground(tmp_path: Path) -> Iterator[Ground]:
     }
     yield made
     for process in made.started:
-        if process.poll() is None:
+        if process.poll() is None:  # a test has failed: end the child, too
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(5)
             process.kill()
         with process:  # closes its pipes
             pass

@@ -112,9 +112,8 @@ def test_it_says_that_it_lives_until_the_end(ground: Ground) -> None:
     ("number", "slurm", "end"),
     [
         (signal.SIGTERM, {}, ("crashed", "signal", 143)),
-        (signal.SIGTERM, {"SLURM_JOB_ID": "77"}, ("failed", "user", 143)),
-        (signal.SIGTERM, {"SLURM_JOB_ID": "77", "SLURM_JOB_END_TIME": "1700000000"}, ("crashed", "timeout", 143)),
         (signal.SIGTERM, {"SLURM_JOB_ID": "77", "SLURM_JOB_END_TIME": "99999999999"}, ("failed", "user", 143)),
+        (signal.SIGTERM, {"SLURM_JOB_ID": "77", "SLURM_JOB_END_TIME": "1700000000"}, ("crashed", "timeout", 143)),
     ],
 )
 def test_told_to_end_it_waits_for_its_child(number: int, slurm: dict[str, str], end: tuple, ground: Ground) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ledger import Ledger
-from ledger.errors import AskedWrongly, NotConfigured
+from ledger.errors import AskedWrongly, MissingExtra, NotConfigured
 from ledger.events import Started
 from ledger.execution.recorder import Recorder
 from ledger.execution.run import execute
@@ -137,6 +137,19 @@ def test_no_command_is_asked_wrongly(ground: Ground, monkeypatch: pytest.MonkeyP
         execute(["true"])
     with pytest.raises(AskedWrongly, match="no command"):
         execute([], place=ground.path)
+
+
+def test_what_the_recorder_needs_is_asked_for_first(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A config of YAML without PyYAML, a spool in S3 without boto3: an error with the mend before the command runs."""
+    (ground.folder / "c.yaml").write_text("a: 1\n")
+    for module in ("yaml", "boto3"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtra, match="yaml"):
+        execute(["touch", str(ground.folder / "ran")], place=ground.path, config=ground.folder / "c.yaml")
+    with pytest.raises(MissingExtra, match="aws"):
+        execute(["touch", str(ground.folder / "ran")], place="s3://bucket/prefix")
+
+    assert not (ground.folder / "ran").exists()
 
 
 def test_a_launch_that_is_known_is_not_told_again(ground: Ground) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger.execution.memory import Kills, grown
+from ledger.execution.memory import Kills, grown, kills
 from tests.execution.conftest import Ground
 
 LIMIT_BYTES = 200_000_000
@@ -65,6 +65,43 @@ def test_the_kernels_kill_is_out_of_memory(inside: str, ground: Ground) -> None:
 
     assert done.returncode == 137
     assert ground.end() == ("crashed", "oom", 137)
+
+
+MOUNTS = """\
+31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
+34 31 0:31 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu
+35 31 0:32 {root} {folder}/memory rw,relatime shared:9 - cgroup cgroup rw,memory
+41 31 0:38 {root} {folder}/unified rw,relatime - cgroup2 cgroup2 rw,nsdelegate
+"""
+
+
+@pytest.mark.parametrize(
+    ("groups", "root", "file", "found"),
+    [
+        ("0::/job/step\n", "/", "unified/job/step/memory.events", 3),
+        ("0::/docker/abc/job\n", "/docker/abc", "unified/job/memory.events", 3),
+        ("5:cpu:/\n4:memory:/job\n0::/\n", "/", "memory/job/memory.oom_control", 3),
+        ("5:cpu:/\n4:cpuset,memory:/job\n", "/elsewhere", "memory/job/memory.oom_control", None),
+        ("0::/\n", "/", "unified/other", None),
+        ("", "/", "unified/job/memory.events", None),
+    ],
+)
+def test_the_groups_count_is_found(
+    groups: str, root: str, file: str, found: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of either version, wherever it is mounted, and seen from within a container."""
+    for path, text in {
+        f"cgroups/{file}": "low 0\noom 7\noom_kill 3\noom_group_kill 1\n",
+        "proc/7/cgroup": groups,
+        "proc/self/mountinfo": MOUNTS.format(root=root, folder=tmp_path / "cgroups"),
+        "proc/vmstat": "nr_free_pages 1\noom_kill 9\n",
+    }.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    monkeypatch.setattr("ledger.execution.memory._PROC", tmp_path / "proc")
+
+    seen = kills(7)
+    assert (seen.in_group, seen.anywhere) == (found, 9)
 
 
 def test_which_count_decides() -> None:

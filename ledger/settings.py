@@ -14,6 +14,7 @@ from ledger.errors import HalfConfigured, NotConfigured, shortened
 __all__ = [
     "IN_MEMORY",
     "OFF",
+    "WITNESS_FILE",
     "Settings",
     "is_spool",
     "location",
@@ -21,6 +22,7 @@ __all__ = [
     "shown",
     "spool_location",
     "state_folder",
+    "witness_file",
 ]
 
 OFF = "off"
@@ -32,6 +34,7 @@ _GROUP = (
     "TRAINING_DB_USER",
     "TRAINING_DB_PASSWORD",
 )
+WITNESS_FILE = "LEDGER_WITNESS_FILE"
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)", re.ASCII)
 _SPAN_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _SYNCHRONOUS = ("FULL", "NORMAL")
@@ -147,6 +150,12 @@ def state_folder() -> Path:
         return Path.home() / ".local" / "state" / "training-run-ledger"
     except RuntimeError:  # a user without a home
         return _own_temporary()
+
+
+def witness_file() -> Path | None:
+    """Return where this process may say how it ended to the one that watches it; None where nobody does."""
+    path = os.environ.get(WITNESS_FILE)
+    return Path(path) if path else None
 
 
 def _own_spool() -> Path:

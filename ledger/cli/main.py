@@ -23,7 +23,7 @@ ASKED_WRONGLY, CANNOT_BE_USED, BUG, INTERRUPTED, READER_GONE = 2, 3, 70, 130, 14
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code (`ledger --help` lists them)."""
     words = list(sys.argv[1:] if argv is None else argv)
-    as_json = "--json" in words
+    as_json = "--json" in (words[: words.index("--")] if "--" in words else words)  # behind it others' words begin
     try:
         return _run(words)
     except BrokenPipeError:
@@ -56,7 +56,8 @@ def _run(words: list[str]) -> int:
     except SystemExit:  # --help and --version have printed what was asked for
         return 0
     code: int = said.run(said)
-    sys.stdout.flush()
+    if sys.stdout is not None:  # there is none where we were started with it closed
+        sys.stdout.flush()
     return code
 
 

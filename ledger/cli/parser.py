@@ -8,7 +8,18 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from ledger import __version__
-from ledger.cli import asking, carrying, explaining, importing, recording, spooling, subscriptions, sweeping, verbs
+from ledger.cli import (
+    asking,
+    carrying,
+    executing,
+    explaining,
+    importing,
+    recording,
+    spooling,
+    subscriptions,
+    sweeping,
+    verbs,
+)
 from ledger.cli.recording import name_and_value
 from ledger.errors import AskedWrongly, nearest
 from ledger.settings import seconds_of
@@ -250,6 +261,24 @@ def _copy(words: Words) -> None:
     words.add_argument("--to", metavar="PLACE", required=True, help="where there is no ledger yet, or an empty one")
 
 
+def _exec(words: Words) -> None:
+    add = words.add_argument
+    add("--config", metavar="FILE", help="the run's config, a file of YAML or JSON")
+    add("--run-id", metavar="ID", type=_text, help="else RUN_ID, else one is made of a name and the job's id")
+    add("--chain", metavar="ID", type=_text, help="its chain of custody; else CHAIN_OF_CUSTODY_ID")
+    add("--run-name", metavar="NAME", type=_text, help="a name for people")
+    add("--resumes", metavar="RUN", type=_text, help="the run that this one goes on from; else RESUMES_RUN_ID")
+    add("--on-crash", metavar="CMD", help="what a shell runs when it crashed; $1 is the run id, $2 the error log")
+    add(
+        "--heartbeat",
+        metavar="SPAN",
+        type=_span,
+        default="60s",
+        help="how often it says it lives (default: %(default)s)",
+    )
+    add("command", metavar="CMD", nargs=argparse.REMAINDER, help="the command and its words, behind two dashes")
+
+
 def _demo(words: Words) -> None:
     words.add_argument("--keep", metavar="DIR", help="keep everything there (the ledger is DIR/runs.db)")
 
@@ -291,6 +320,7 @@ def _listed(word: str) -> list[str]:
 
 _VERBS: dict[str, tuple[Verb, str, Callable[[Words], None]]] = {
     "init": (verbs.init, "create the ledger, if it is not there", _nothing),
+    "exec": (executing.execute, "run a command as a recorded run, whose end is seen however it comes", _exec),
     "runs": (asking.runs, "list the runs that meet filters", _runs),
     "show": (asking.show, "all that is known of one run", _show),
     "timeline": (asking.timeline, "what happened to a run, or to a chain of custody", _timeline),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 
 from ledger.error_log import keep_error_log, last_lines
 from ledger.errors import LedgerError
@@ -13,6 +14,7 @@ from ledger.events.plain import plain_mapping
 from ledger.settings import is_spool
 from ledger.tracking.endings import Ending
 from ledger.tracking.plan import Plan
+from ledger.witness_word import leave_word
 
 __all__ = ["Last", "save"]
 
@@ -29,6 +31,7 @@ class Last:
         self._ending = ending
         self._metrics = metrics
         self._ended_at = ended_at
+        self._log: Path | None = None
 
     def events(self) -> list[Event]:
         """Return the end, and before it where its error log lies; of another rank only a crash is the run's end."""
@@ -36,9 +39,9 @@ class Last:
         if not self._plan.is_first and ending.status != "crashed":
             return []
         made: list[Event] = []
-        path = keep_error_log(run_id, ending.error_log)
-        if path is not None:
-            made.append(CrashDataAttached(run_id=run_id, error_log_s3_key=str(path)))
+        self._log = keep_error_log(run_id, ending.error_log)
+        if self._log is not None:
+            made.append(CrashDataAttached(run_id=run_id, error_log_s3_key=str(self._log)))
         told = {} if ending.status == "completed" else {"error_log": last_lines(ending.error_log)}
         made.append(
             _KINDS[ending.status](
@@ -51,6 +54,18 @@ class Last:
             )
         )
         return made
+
+    def leave_word(self) -> None:
+        """Tell who watches this process from outside how the run ended, so that nobody contradicts it."""
+        ending = self._ending
+        if self._plan.is_first or ending.status == "crashed":
+            leave_word(
+                ending.status,
+                run_id=self._plan.said.run_id,
+                end_reason=ending.end_reason,
+                exit_code=ending.exit_code,
+                error_log=self._log,
+            )
 
 
 def save(plan: Plan, events: Sequence[Event]) -> None:

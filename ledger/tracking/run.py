@@ -201,6 +201,7 @@ class TrackedRun:
         left = writer.close(last.events, seconds_max)
         hooks.release(self)
         save(self._plan, left)
+        last.leave_word()
         self._handed_down.close()
         self._wandb.let_go()
         self._say_what_waits(writer)

@@ -23,6 +23,7 @@ CONFIG = {"training": {"batch_size": 384, "max_steps": 2000}, "reward": {"gradie
 # The words that each verb needs; {backup} is a backup, {new} a file that is not there, {spool} a folder, {log} W&B's.
 VERBS: dict[str, list[str]] = {
     "init": [],
+    "exec": ["--", "true"],
     "runs": [],
     "show": ["r1"],
     "timeline": ["r1"],
@@ -102,7 +103,7 @@ def test_no_verb_is_forgotten_here() -> None:
     assert list(verbs) == list(VERBS)
 
 
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "demo"])
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("demo", "exec")])
 @pytest.mark.parametrize("before", [True, False])
 def test_every_verb_takes_db_and_json_on_either_side(ask: Ask, verb: str, path: Path, before: bool) -> None:
     """--db and --json before or after the verb make it answer about that ledger, with JSON."""
@@ -114,6 +115,17 @@ def test_every_verb_takes_db_and_json_on_either_side(ask: Ask, verb: str, path: 
 
     assert (answer.code, answer.err) == (0, "")
     assert answer.document
+
+
+def test_exec_takes_db_and_json_before_its_command() -> None:
+    """What stands behind the two dashes is the command's, and stdout, too."""
+    for words in (
+        ["--db", "x", "--json", "exec", "--", "a", "--json"],
+        ["exec", "--db", "x", "--json", "--", "a", "--json"],
+    ):
+        said = parse(words)
+        assert (said.db, said.as_json, said.command[-2:]) == ("x", True, ["a", "--json"])
+    assert not parse(["exec", "a", "--json"]).as_json
 
 
 def test_the_demo_takes_db_and_json_on_either_side() -> None:

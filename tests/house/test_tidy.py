@@ -30,6 +30,7 @@ ANYS_MAX = 3  # what the driver gives, by position and by name; a stranger's obj
 ENVIRONMENT_READERS = {
     "ledger/settings.py": "it is the reader",
     "ledger/cli/output.py": "NO_COLOR is the terminal's business, not the ledger's",
+    "ledger/execution/identity.py": "a launcher reads who its run is, and hands its environment down",
     "ledger/demo/launch.py": "a launcher hands its environment down to the process that it starts",
     "ledger/tracking/surroundings.py": "a training process is told its ids, rank and job by who started it",
     "ledger/integrations/crash/__main__.py": "whoever saw the end hands down RUN_ID, ERROR_LOG, EXIT_CODE and END_REASON",

@@ -1,0 +1,1 @@
+"""A witness outside: every way to end, as a real process."""

@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 
 from ledger.errors import InvalidValue, WitnessUnreachable
 
@@ -40,14 +41,12 @@ def output_of(command: Sequence[str], seconds_max: float) -> str:
         raise WitnessUnreachable(f"`{shown}` cannot be run ({exc}). Give a command that can.") from None
     with process:
         try:
-            out, complaint = process.communicate(timeout=seconds_max)
+            out, complaint = _said_by(process, seconds_max)
         except subprocess.TimeoutExpired:
             raise WitnessUnreachable(
                 f"`{shown}` gave no answer within {seconds_max:g} s. See that it answers by itself at a prompt, "
                 "without asking for a password."
             ) from None
-        finally:
-            _end(process)
     if process.returncode != 0:
         last = complaint.decode(errors="replace").strip().rpartition("\n")[2][:_LENGTH_MAX]
         said = f": {last}" if last else ""
@@ -57,7 +56,10 @@ def output_of(command: Sequence[str], seconds_max: float) -> str:
     return out.decode(errors="replace")
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+def _said_by(process: subprocess.Popen[bytes], seconds_max: float) -> tuple[bytes, bytes]:
+    try:
+        return process.communicate(timeout=seconds_max)
+    except BaseException:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        raise

@@ -115,6 +115,7 @@ def test_many_jobs_are_asked_in_batches(cluster: Path, calls: Path, monkeypatch:
             "ended with 1: Slurm accounting storage",
         ),
         ("#!/bin/sh\nsleep 60\n", "gave no answer within 0.2 s"),
+        ("#!/bin/sh\nsleep 60 &\nexit 0\n", "gave no answer within 0.2 s"),
         ("#!/bin/sh\nkill -9 $$\n", "ended with -9"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import tempfile
@@ -76,8 +77,8 @@ class Settings:
         )
 
     def spooling(self) -> Settings:
-        """Return the same with a spool: one of this user, where none is named."""
-        return self if self.spool is not None else replace(self, spool=f"spool://{_own_spool()}")
+        """Return the same with a spool: one of this user for this ledger alone, where none is named."""
+        return self if self.spool is not None else replace(self, spool=f"spool://{_own_spool(self.url)}")
 
 
 def seconds_of(text: str) -> float:
@@ -158,14 +159,18 @@ def witness_file() -> Path | None:
     return Path(path) if path else None
 
 
-def _own_spool() -> Path:
-    """The first place that can be written to: a full or read-only home must not be where events are lost."""
-    spool = state_folder() / "spool"
+def _own_spool(url: str) -> Path:
+    """The first place that can be written to: a full or read-only home must not be where events are lost.
+
+    Each ledger has a folder of its own there, so that nobody brings in what is another ledger's.
+    """
+    name = f"{Path(shown(url)).stem}-{hashlib.sha256(url.encode()).hexdigest()[:12]}"
+    spools = state_folder() / "spool"
     try:
-        spool.mkdir(parents=True, exist_ok=True)
+        spools.mkdir(parents=True, exist_ok=True)
     except OSError:
-        return _own_temporary() / "spool"
-    return spool if os.access(spool, os.W_OK) else _own_temporary() / "spool"
+        spools = _own_temporary() / "spool"
+    return (spools if os.access(spools, os.W_OK) else _own_temporary() / "spool") / name
 
 
 def _own_temporary() -> Path:

@@ -35,6 +35,8 @@ class Sweeping(Handle):
         from ledger.store.silent import silent_runs
         from ledger.verdicts import judged, moved_meanwhile
 
+        if not dry_run:
+            self._bring_in()
         present = present_of(self._settings, origin.utc_now())
         with self._database.snapshot() as connection:
             found = silent_runs(connection, present)
@@ -45,6 +47,18 @@ class Sweeping(Handle):
             carried_out = end is None or dry_run or self._ended(Fact.of(end, redacting=True), run.version)
             verdicts.append(verdict if carried_out else moved_meanwhile(verdict))
         return verdicts
+
+    def _bring_in(self) -> None:
+        """Take in what processes of this machine that are gone have left in their spool: an end may lie there."""
+        from ledger.spool.places import spool_writer
+        from ledger.syncing import sync_files
+
+        spool = spool_writer(self._settings.spooling().spool or "")
+        try:
+            if left := spool.left_on_this_host():
+                sync_files(self._database, left, spool.place)
+        except LedgerError as exc:
+            _log.warning("sweep: the spool %s could not be brought in: %s", spool.place, exc)
 
     def _ended(self, end: Fact, version: int) -> bool:
         """Record an end, unless anything else was recorded since the run was looked at."""

@@ -360,7 +360,9 @@ def test_words_on_runs_that_were_not_asked_about_are_passed_over(book: Ledger) -
     assert book.count_runs({"status": "running"}) == 1
 
 
-@pytest.mark.parametrize("witnesses", [[object()], "slurm", [Knowing], 7, ["process"]], ids=str)
+@pytest.mark.parametrize(
+    "witnesses", [[object()], "slurm", [Knowing], 7, ["process"]], ids=["object", "text", "class", "number", "name"]
+)
 def test_what_is_no_witness_is_refused(book: Ledger, witnesses: Any) -> None:
     """Before anything is looked at."""
     book.append(LOST)

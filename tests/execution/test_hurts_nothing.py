@@ -176,7 +176,7 @@ def test_a_recorder_that_hangs_is_left(ground: Ground, monkeypatch: pytest.Monke
     appended = Ledger.append
 
     def hang(book: Ledger, *words: object) -> object:
-        if not book.url.endswith("spool"):
+        if "/spool/" not in book.url:
             gone_on.wait(60)
         return appended(book, *words)
 
@@ -190,7 +190,7 @@ def test_a_recorder_that_hangs_is_left(ground: Ground, monkeypatch: pytest.Monke
     recorder._thread.join(60)
     monkeypatch.undo()
 
-    assert left.spool == str(spool_of(ground))
+    assert (left.spool or "").startswith(str(spool_of(ground)))
     brought_in(ground)
     assert (ground.types("r1"), ground.types("r2")) == (["started"], ["started"])  # though what hung came through, too
 

@@ -180,7 +180,7 @@ def process(pid: int | None = None) -> dict[str, str | int] | None:
     host, boot_id = machine()
     made: dict[str, str | int] = {"host": host, "boot_id": boot_id, "pid": os.getpid() if pid is None else pid}
     if not Path("/proc/self/stat").exists():
-        return made if pid is None or _answers(pid) else None
+        return made if pid is None or is_running(pid) else None
     try:
         stat = Path(f"/proc/{made['pid']}/stat").read_bytes().rpartition(b") ")[2].split()
         namespace = str(Path("/proc/self/ns/pid").readlink())
@@ -191,10 +191,11 @@ def process(pid: int | None = None) -> dict[str, str | int] | None:
     return {**made, "started": int(stat[19]), "namespace": namespace}
 
 
-def _answers(pid: int) -> bool:
+def is_running(pid: int) -> bool:
+    """Return whether this machine has a process of that number, whoever's and since whenever."""
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True

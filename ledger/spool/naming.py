@@ -67,19 +67,9 @@ class FileName:
             return False
         if self.boot_id != boot_id:
             return _UNKNOWN_BOOT not in (self.boot_id, boot_id)
-        return not _is_running(self.pid)
+        return not origin.is_running(self.pid)
 
 
 def _here() -> tuple[str, str]:
     host, boot_id = origin.machine()
     return quote(host, safe="")[:_HOST_LENGTH_MAX] or "localhost", boot_id or _UNKNOWN_BOOT
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -267,14 +267,4 @@ def _is_abandoned(prefix: str, whose: str) -> bool:
         return origin.utc_now() - parse_moment(said["since"]) > _ABANDONED
     if said["pid"] == os.getpid():
         return prefix not in _at_work
-    return said["boot"] != boot or not _lives(int(said["pid"]))
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return said["boot"] != boot or not origin.is_running(int(said["pid"]))

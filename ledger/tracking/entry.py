@@ -16,6 +16,7 @@ from ledger.errors import InvalidValue, LedgerError
 from ledger.events import Event, Launched, Resumed, Started, WandbAttached
 from ledger.events.plain import plain_mapping
 from ledger.events.redaction import redact
+from ledger.projections.run import COLUMNS
 from ledger.recording import Recording
 from ledger.tracking import surroundings
 
@@ -23,15 +24,7 @@ __all__ = ["BUSY_SECONDS_MAX", "Book", "Keeps", "Known", "Said", "Shared", "entr
 
 LOOK_SECONDS_MAX = 2.0
 BUSY_SECONDS_MAX = 2.0  # how long the writer waits for a database before it spools
-_FIELDS = (
-    "chain_of_custody_id",
-    "run_name",
-    "config_file_path",
-    "host",
-    "instance_id",
-    "instance_type",
-    "resumes_run_id",
-)
+_FIELDS = tuple(name for name in Launched.payload_fields if name in COLUMNS)  # what a launch says of columns
 
 
 class Keeps(Protocol):

@@ -38,7 +38,7 @@ class _Process:
 
     def __init__(self) -> None:
         self.installed = False
-        self.handles_signals = False
+        self.handled: dict[int, Callable[..., object] | int] = {}  # signals, and what handled them before us
         self.active: list[Ends] = []
         self.uncaught: BaseException | None = None
         self.exit_said: tuple[float, object] | None = None
@@ -61,8 +61,7 @@ def watch(run: Ends) -> None:
     if not _process.installed:
         _process.installed = True
         _install()
-    if not _process.handles_signals and threading.current_thread() is threading.main_thread():
-        _process.handles_signals = True
+    if not _process.handled and threading.current_thread() is threading.main_thread():
         for name in _SIGNALS:
             if hasattr(signal, name):
                 _handle(getattr(signal, name))
@@ -132,6 +131,7 @@ def _handle(number: int) -> None:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
+    _process.handled[number] = before
     signal.signal(number, handler)
 
 
@@ -157,7 +157,11 @@ def _after_fork_in_child() -> None:
     global _process  # noqa: PLW0603 -- the one place where it is replaced
     forked, before = active(), _process
     _process = _Process()
-    _process.installed, _process.handles_signals = before.installed, before.handles_signals
+    _process.installed = before.installed
+    for number, handler in before.handled.items():
+        # One that only Python handles can come a moment before a wait that nothing ends any more: a pool would
+        # wait for ever for a worker that it has told to end.
+        signal.signal(number, handler)
     for run in forked:
         run.was_forked()
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from ledger import Ledger, fallback
 from ledger.errors import AskedWrongly, LedgerClosed, LedgerUnreachable, MissingExtra, OnlyASpool
@@ -21,6 +20,7 @@ from ledger.events import Fact
 from ledger.events.lines import line_of
 from ledger.spool import s3
 from ledger.spool.s3 import SpoolBucket, key_of
+from tests.aws import at_moto, serving
 from tests.builders import completed, heartbeat, launched, numbered, started
 from tests.store.crowd import ROOT
 from tests.store.test_fallback import locked
@@ -30,20 +30,14 @@ URL = "s3://spools/team/a"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with serving() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture
 def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Give an empty bucket, and an environment in which boto3 finds it."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    at_moto(monkeypatch, server)
     s3._client.cache_clear()
     bucket = boto3.resource("s3").create_bucket(Bucket="spools")
     yield bucket

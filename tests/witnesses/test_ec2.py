@@ -13,13 +13,13 @@ import pytest
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.ec2.models import ec2_backends
 from moto.ec2.utils import random_instance_id
-from moto.server import ThreadedMotoServer
 
 from ledger import origin
 from ledger.errors import MissingExtra, WitnessUnreachable
 from ledger.events.times import text_of
 from ledger.witnesses import ec2
 from ledger.witnesses.ec2 import Ec2
+from tests.aws import at_moto, serving
 
 LONG_AGO = "2001-01-01T00:00:00.000000Z"
 IMAGE = "ami-12c6146b"
@@ -27,20 +27,14 @@ IMAGE = "ami-12c6146b"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with serving() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture
 def cloud(server: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Give an EC2 client, and an environment in which boto3 finds the same."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    at_moto(monkeypatch, server)
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     return boto3.client("ec2")
 

@@ -452,11 +452,15 @@ def test_without_its_exec_a_training_process_is_not_left_behind(patient: Fleet) 
 def test_only_the_process_that_the_ledger_names_is_killed(patient: Fleet) -> None:
     """A pid that belongs to another process by now is left alone, and nothing is said of it."""
     (launched,) = patient.running
-    told = origin.process()
-    assert told is not None
-    patient.book.append(Started(run_id=launched.run_id, process={**told, "started": 1}))
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        told = origin.process(other.pid)
+        assert told is not None
+        patient.book.append(Started(run_id=launched.run_id, process={**told, "started": 1}))
 
-    assert kill(patient.book, launched.run_id) is None
+        assert kill(patient.book, launched.run_id) is None
+        other.communicate(b"\n")
+
+    assert other.returncode == 0
     assert not list(patient.book.events(run_id=launched.run_id, types="annotated"))
 
 

@@ -18,6 +18,15 @@ class Place:
         return self.root / "runs.db"
 
     @property
+    def state(self) -> Path:
+        """Where the demo's processes keep what they would else keep in the home folder."""
+        return self.root / "state"
+
+    @property
+    def spool(self) -> Path:
+        return self.state / "spool"
+
+    @property
     def pictures(self) -> Path:
         return self.root / "data" / "digits.npz"
 
@@ -32,10 +41,3 @@ class Place:
 
     def post(self, name: str) -> Path:
         return self.root / "posts" / f"{name}.md"
-
-    def keep(self, key: str, text: str) -> str:
-        """Write *text* under *key*, and return the key."""
-        path = self.root / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        return key

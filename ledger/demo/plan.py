@@ -12,7 +12,7 @@ from ledger.demo.methods import MethodName
 
 @dataclass(frozen=True)
 class Entry:
-    """One run of the sweep: its config, and the wish it answers."""
+    """One run of the sweep: its config, the wish it answers, and the step after which somebody kills it, if any."""
 
     name: str
     wish: str
@@ -22,6 +22,7 @@ class Entry:
     scaffolds: tuple[str, ...] = ("round", "straight", "mixed")
     training: Plain = field(default_factory=dict)
     is_retry: bool = False
+    killed_after_step: int | None = None
 
     def config(self, max_steps: int) -> Plain:
         return {
@@ -76,5 +77,12 @@ SWEEP = (
         "aligned_mtl",
         targets=("digit", "parity"),
         scaffolds=("round", "straight"),
+    ),
+    Entry(
+        "pcgrad_patient",
+        "PCGrad with a tiny learning rate, for as long as it takes: and then somebody kills it.",
+        "pcgrad",
+        training={"learning_rate": 0.001, "max_steps": 20_000},
+        killed_after_step=300,
     ),
 )

@@ -8,17 +8,17 @@ from ledger import Ledger
 from ledger.demo.answers import Row, final_metrics
 from ledger.demo.configs import Config
 from ledger.demo.place import Place
+from ledger.integrations.blog import publish
 
 
-def publish(book: Ledger, place: Place, run: Row, config: Config) -> str:
+def write_up(book: Ledger, place: Place, run: Row, config: Config) -> str:
     """Write the post, attach it to its run, and return its address."""
     path = place.post(str(run["run_name"]))
     path.parent.mkdir(parents=True, exist_ok=True)
     others = book.query_runs(filters={"status": "completed"}, limit=None)
     path.write_text(post_text(run, config, others), encoding="utf-8")
-    url = path.as_uri()
-    book.attach_blog_post(str(run["run_id"]), url)
-    return url
+    publish(str(run["run_id"]), path.as_uri(), ledger=book)
+    return path.as_uri()
 
 
 def post_text(run: Row, config: Config, completed: Sequence[Row]) -> str:

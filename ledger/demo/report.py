@@ -80,11 +80,15 @@ def section(title: str, body: str, out: TextIO) -> None:
 
 
 def timeline_text(entries: Sequence[Row]) -> str:
-    columns = [(str(entry["occurred_at"])[11:23], str(entry["run_id"]), str(entry["type"])) for entry in entries]
-    run_width, type_width = (max(len(texts[i]) for texts in columns) for i in (1, 2))
+    """Say what happened, and who says so: the launcher, the process itself, or the exec around it."""
+    columns = [
+        (str(entry["occurred_at"])[11:23], str(entry["run_id"]), str(entry["type"]), str(entry["source"]))
+        for entry in entries
+    ]
+    run_width, type_width, source_width = (max(len(texts[i]) for texts in columns) for i in (1, 2, 3))
     return "\n".join(
-        f"{clock}  {run_id:<{run_width}}  {type_:<{type_width}}  {entry['summary']}"
-        for (clock, run_id, type_), entry in zip(columns, entries, strict=True)
+        f"{clock}  {run_id:<{run_width}}  {type_:<{type_width}}  {source:<{source_width}}  {entry['summary']}"
+        for (clock, run_id, type_, source), entry in zip(columns, entries, strict=True)
     )
 
 

@@ -6,14 +6,17 @@ missing the answer is one line with the mend.
 
 from __future__ import annotations
 
+import signal
+import sys
 import tempfile
+import threading
 import time
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from ledger.errors import InvalidValue, MissingExtra
+from ledger.errors import AskedWrongly, InvalidValue, MissingExtra
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,18 +33,36 @@ def run_demo(keep: Path | None = None, *, out: TextIO, max_steps: int = 1500) ->
 
     With *keep* everything stays in that folder, which must not hold a ledger yet; else nothing stays.
     """
-    require_extra()
+    require_what_it_needs()
     from ledger.demo import report
 
-    with folder(keep) as root:
+    with ended_in_order(), folder(keep) as root:
         result = sweep(root, out, max_steps, kept=keep is not None)
         report.write(result, out)
     return result
 
 
-def require_extra() -> None:
+def require_what_it_needs() -> None:
     if not all(map(find_spec, NEEDED)):
         raise MissingExtra("demo")
+    if not hasattr(signal, "sigwaitinfo"):
+        raise AskedWrongly(
+            "the demo runs its processes with `ledger exec`, which this system has not. Use Linux for it."
+        )
+
+
+@contextmanager
+def ended_in_order() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the sweep as Ctrl-C does, so that neither a process nor a folder is left behind."""
+    here = threading.current_thread() is threading.main_thread()
+    asking = [n for n in (signal.SIGTERM, signal.SIGHUP) if here and signal.getsignal(n) is signal.SIG_DFL]
+    for number in asking:
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        for number in asking:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager

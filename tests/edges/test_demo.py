@@ -6,29 +6,38 @@ import io
 import json
 import os
 import re
+import signal
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 import yaml
 
-from ledger import Ledger
+from ledger import Ledger, origin
 from ledger.demo import digits, network
-from ledger.demo.crash import Evidence, analyze
-from ledger.demo.launch import environment
+from ledger.demo.crash import analyze
+from ledger.demo.fleet import Fleet
+from ledger.demo.kill import kill, training_process
+from ledger.demo.launch import Launch, environment
 from ledger.demo.place import Place
 from ledger.demo.plan import SWEEP
 from ledger.demo.progress import Progress
 from ledger.demo.report import TITLES, DemoResult
 from ledger.demo.sweep import folder, run_demo
-from ledger.errors import InvalidValue, MissingExtra
+from ledger.errors import AskedWrongly, InvalidValue, MissingExtra, NoLedger
+from ledger.events import Started
+from ledger.integrations.crash import CrashEvidence
 
+PATIENCE_SECONDS = 60.0
 DOCUMENTED_SQL = (
     "SELECT run_id, status, gradient_method, duration_seconds/3600.0 as hours FROM training_runs "
     "ORDER BY created_at DESC LIMIT 20",
@@ -54,6 +63,31 @@ class Kept:
     def runs(self, status: str) -> list[sqlite3.Row]:
         return [run for run in self.sql("SELECT * FROM training_runs") if run["status"] == status]
 
+    def crashed(self, end_reason: str) -> sqlite3.Row:
+        """Return the one run that crashed by that."""
+        (run,) = [run for run in self.runs("crashed") if run["end_reason"] == end_reason]
+        return run
+
+    def told(self, run_id: str, *types: str) -> list[dict[str, Any]]:
+        """Return what the events of these types say of a run, in order, with the pid and program that said it."""
+        marks = ", ".join("?" * len(types))
+        where = f"run_id = ? AND type IN ({marks}) ORDER BY position"
+        with closing(sqlite3.connect(self.root / "runs.db")) as conn:
+            found = conn.execute(f"SELECT payload, source FROM training_events WHERE {where}", (run_id, *types))
+            return [{**json.loads(payload), "source": json.loads(source)} for payload, source in found]
+
+
+def files_below(root: Path) -> list[Path]:
+    return [path for path in root.rglob("*") if path.is_file()]
+
+
+def until(met: Callable[[], object], what: str) -> None:
+    """Wait until something has come about; that it does is the claim, and not how fast."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not met():
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.02)
+
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Kept:
@@ -75,60 +109,108 @@ def test_every_method_completes_a_run(demo: Kept) -> None:
 
 
 def test_no_run_is_left_open(demo: Kept) -> None:
-    """Every run that was launched has completed, but for the one that crashed."""
-    assert len(demo.runs("completed")) == len(demo.result.runs) - 1
-    assert len(demo.runs("crashed")) == 1
+    """Every run that was launched has completed, but for the one that diverged and the one that was killed."""
+    assert len(demo.runs("completed")) == len(demo.result.runs) - 2
+    assert {run["end_reason"] for run in demo.runs("crashed")} == {"exception", "signal"}
+    assert len(demo.runs("crashed")) == 2
 
 
 def test_every_run_trains_in_a_process_of_its_own(demo: Kept) -> None:
-    """The starts come from as many processes as there are runs, and none of them is the launcher."""
-    found = demo.sql("SELECT json_extract(source, '$.pid') AS pid FROM training_events WHERE type = 'started'")
-    pids = {row["pid"] for row in found}
+    """Every start is told by the training process and by the exec around it, of one and the same process."""
+    trained, watching = set(), set()
+    for run in demo.result.runs:
+        starts = demo.told(run["run_id"], "started")
+        (training,) = {start["process"]["pid"] for start in starts}
+        trained.add(training)
+        watching |= {start["source"]["pid"] for start in starts} - {training}
 
-    assert len(pids) == len(found) == len(demo.result.runs)
-    assert os.getpid() not in pids
+        assert len(starts) == 2
+
+    assert len(trained) == len(watching) == len(demo.result.runs)
+    assert not trained & watching
+    assert os.getpid() not in trained | watching
 
 
 def test_processes_tell_of_their_progress(demo: Kept) -> None:
-    """A completed run has beaten its heart, logged every step and saved checkpoints that are there."""
+    """A completed run has beaten its heart, logged every step once and saved checkpoints that are there."""
     run_id = demo.runs("completed")[0]["run_id"]
-    events = demo.sql(f"SELECT type, payload FROM training_events WHERE run_id = '{run_id}' ORDER BY position")
-    told = {row["type"]: json.loads(row["payload"]) for row in events}
+    logged = [step for told in demo.told(run_id, "metrics_logged") for step in told["columns"]["step"]]
+    checkpoints = demo.told(run_id, "checkpoint_saved")
 
-    assert told["heartbeat"]["step"] == 500
-    assert told["metrics_logged"]["columns"]["step"] == list(range(1, 501))
-    assert Path(urlsplit(told["checkpoint_saved"]["uri"]).path).exists()
+    assert logged == list(range(1, 501))
+    assert [saved["step"] for saved in checkpoints] == [250, 500]
+    assert all(Path(urlsplit(saved["uri"]).path).exists() for saved in checkpoints)
+    assert {beat["source"]["pid"] for beat in demo.told(run_id, "heartbeat")} == {
+        start["source"]["pid"] for start in demo.told(run_id, "started")
+    }
 
 
 def test_the_crash_is_a_real_exception_and_is_explained(demo: Kept) -> None:
     """The crashed run's three keys lead to files: its true traceback, a report, and an analysis by rules."""
-    (run,) = demo.runs("crashed")
+    run = demo.crashed("exception")
     log, report, analysis = (
         (demo.root / run[key]).read_text()
         for key in ("error_log_s3_key", "crash_report_s3_key", "crash_analysis_s3_key")
     )
 
-    assert (run["end_reason"], run["exit_code"]) == ("exception", 1)
+    assert run["exit_code"] == 1
+    assert run["error_log_s3_key"] == f"crash-reports/{run['run_id']}/error.log"
     assert "Traceback (most recent call last)" in log
     assert "FloatingPointError: the loss became" in report
     assert "diverged" in analysis
     assert "rules" in analysis
 
 
+def test_the_process_itself_tells_of_its_exception(demo: Kept) -> None:
+    """What the crashed chain's timeline says of the crash is the training process's own word."""
+    run_id = demo.crashed("exception")["run_id"]
+    (training,) = {start["process"]["pid"] for start in demo.told(run_id, "started")}
+    (told,) = [told for told in demo.told(run_id, "crashed") if "end_reason" in told]
+    (entry,) = [entry for entry in demo.result.timeline if "end_reason exception" in entry["summary"]]
+
+    assert told["source"]["pid"] == training
+    assert f"train.py (pid {training})" in entry["source"]
+    assert re.search(f"{re.escape(entry['source'])} +{re.escape(entry['summary'])}", demo.printed)
+
+
+def test_a_kill_is_seen_from_outside(demo: Kept) -> None:
+    """A run that somebody killed with SIGKILL crashed by a signal, with exit code 137, and by exec's word alone."""
+    run = demo.crashed("signal")
+    starts = demo.told(run["run_id"], "started")
+    training = starts[0]["process"]["pid"]
+    (watching,) = {start["source"]["pid"] for start in starts} - {training}
+    (crash,) = demo.told(run["run_id"], "crashed")
+    (note,) = demo.told(run["run_id"], "annotated")
+
+    assert run["exit_code"] == 137
+    assert (crash["detected_by"], crash["presumed"]) == ("exec", False)
+    assert crash["source"]["pid"] == watching
+    assert note["note"] == f"killed by hand: kill -9 {training}"
+    assert len(demo.told(run["run_id"], "metrics_logged")) > 0
+
+
+def test_a_kill_is_analysed_and_not_tried_again(demo: Kept) -> None:
+    """The rules say that a signal ended it, and know no remedy: the chain has that one run."""
+    run = demo.crashed("signal")
+
+    assert "Signal 9 ended the process" in (demo.root / run["crash_analysis_s3_key"]).read_text()
+    assert "train: run" in (demo.root / run["error_log_s3_key"]).read_text()
+    assert [r["run_id"] for r in demo.result.runs if r["chain_of_custody_id"] == run["chain_of_custody_id"]] == [
+        run["run_id"]
+    ]
+    assert demo.result.crashed_chain == demo.crashed("exception")["chain_of_custody_id"]
+
+
 def test_the_loss_that_killed_the_run_is_kept(demo: Kept) -> None:
     """The last loss that the crashed run logged is not finite, and the stored JSON is readable all the same."""
-    (run,) = demo.runs("crashed")
-    (logged,) = demo.sql(
-        "SELECT payload FROM training_events "
-        f"WHERE run_id = '{run['run_id']}' AND type = 'metrics_logged' ORDER BY position DESC LIMIT 1"
-    )
+    *_, logged = demo.told(demo.crashed("exception")["run_id"], "metrics_logged")
 
-    assert json.loads(logged["payload"])["columns"]["train/loss"][-1] in {"NaN", "Infinity"}
+    assert logged["columns"]["train/loss"][-1] in {"NaN", "Infinity"}
 
 
 def test_the_crashed_chain_goes_on_to_a_post(demo: Kept) -> None:
     """The crash's remedy was launched in the same chain, completed, and is the one run with a post."""
-    (crashed,) = demo.runs("crashed")
+    crashed = demo.crashed("exception")
     (posted,) = (run for run in demo.runs("completed") if run["blog_post_url"])
     post = Path(urlsplit(posted["blog_post_url"]).path).read_text()
 
@@ -178,8 +260,9 @@ def test_the_documented_sql_runs(demo: Kept, statement: str) -> None:
 
 
 def test_one_file_is_left(demo: Kept) -> None:
-    """When all processes have closed it, the ledger is one file with no -wal beside it."""
-    assert [path.name for path in demo.root.glob("runs.db*")] == ["runs.db"]
+    """When all processes have closed it, the ledger is one file with no -wal beside it, and nothing waits in a spool."""
+    assert [path.name for path in demo.root.iterdir() if path.is_file()] == ["runs.db"]
+    assert not files_below(demo.root / "state" / "spool")
 
 
 def test_the_ledger_verifies(demo: Kept) -> None:
@@ -213,7 +296,10 @@ def test_the_answers_agree_with_the_ledger(demo: Kept) -> None:
     )
 
     assert compared == {row["gradient_method"]: row["runs"] for row in counted}
-    assert demo.result.answers["crashes_by_method"] == [{"gradient_method": "imtlg", "crashes": 1, "with_analysis": 1}]
+    assert demo.result.answers["crashes_by_method"] == [
+        {"gradient_method": "pcgrad", "crashes": 1, "with_analysis": 1},
+        {"gradient_method": "imtlg", "crashes": 1, "with_analysis": 1},
+    ]
 
 
 def test_a_ledger_that_is_there_is_left_alone(demo: Kept) -> None:
@@ -238,6 +324,14 @@ def test_a_missing_extra_names_the_command_that_brings_it(monkeypatch: pytest.Mo
         run_demo(out=io.StringIO())
 
 
+def test_a_system_without_exec_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where exec cannot work, no run is launched only to crash."""
+    monkeypatch.delattr(signal, "sigwaitinfo")
+
+    with pytest.raises(AskedWrongly, match="Use Linux"):
+        run_demo(out=io.StringIO())
+
+
 def test_importing_the_demo_loads_nothing_heavy() -> None:
     """The command line can import the demo where its extra is not installed."""
     code = "import sys, ledger.demo.sweep; print(sorted({'numpy', 'sklearn', 'yaml'} & set(sys.modules)))"
@@ -246,37 +340,158 @@ def test_importing_the_demo_loads_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_another_ledger_of_the_caller_is_not_handed_down(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The demo's processes record in the demo's ledger, whatever the caller's variables name."""
-    monkeypatch.setenv("TRAINING_DB_URL", "postgresql://hub/real")
+def test_what_the_caller_was_told_is_not_handed_down(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The demo's processes record in the demo's folder, whatever the caller's variables name."""
+    told = {
+        "TRAINING_DB_URL": "postgresql://hub/real",
+        "TRAINING_DB_SPOOL": "s3://real",
+        "XDG_STATE_HOME": "/home/ana/state",
+        "TMPDIR": "/home/ana/tmp",
+        "RESUMES_RUN_ID": "real",
+        "SLURM_JOB_ID": "77",
+        "LEDGER_WITNESS_FILE": "/tmp/real",
+    }
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
     handed_down = environment(Place(tmp_path), "r1", "ABC123")
 
-    assert {name: value for name, value in handed_down.items() if name.startswith("TRAINING_DB_")} == {
-        "TRAINING_DB_PATH": str(tmp_path / "runs.db")
+    assert {name: handed_down[name] for name in (*told, "TRAINING_DB_PATH") if name in handed_down} == {
+        "TRAINING_DB_PATH": str(tmp_path / "runs.db"),
+        "TRAINING_DB_SPOOL": str(tmp_path / "state" / "spool"),
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+        "TMPDIR": str(tmp_path / "state"),
     }
 
 
+def started(root: Path) -> list[str]:
+    """Return the runs of a demo that have started by now; there may be no ledger yet."""
+    with suppress(NoLedger), Ledger(root / "runs.db") as book:
+        return [str(run["run_id"]) for run in book.query_runs(filters={"status": "running"})]
+    return []
+
+
+def processes_of(root: Path) -> list[str]:
+    """Return the words of every process that was started for a folder: the demo, its execs, what they run."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            words = path.read_bytes().decode(errors="replace").replace("\0", " ")
+            found += [words] if str(root) in words else []
+    return found
+
+
+def test_a_demo_that_is_told_to_end_leaves_no_process(tmp_path: Path) -> None:
+    """SIGTERM ends the demo, the execs and what they run, and the runs say that a signal ended them."""
+    kept = tmp_path / "kept"
+    words = [sys.executable, "-m", "ledger", "demo", "--keep", str(kept)]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as demo:
+        until(lambda: started(kept), "a run that has started")
+        assert len(processes_of(kept)) > 2
+        demo.terminate()
+        _, said = demo.communicate(timeout=PATIENCE_SECONDS)
+
+    assert demo.returncode == 143
+    assert b"Traceback" not in said
+    until(lambda: not processes_of(kept), "the end of all processes")
+    assert not started(kept)
+    assert not list(kept.glob("runs.db-*"))
+
+
+@pytest.fixture
+def patient(tmp_path: Path) -> Iterator[Fleet]:
+    """Give a fleet whose one run has started, and goes on for long."""
+    place = Place(tmp_path)
+    digits.prepare(place.pictures)
+    entry = replace(SWEEP[-1], training={"learning_rate": 0.001, "max_steps": 1_000_000}, killed_after_step=None)
+    with Ledger(place.ledger) as book:
+        fleet = Fleet(book, place, Progress(io.StringIO()), 500)
+        fleet.waiting.append((entry, "ABC123"))
+        fleet.fill(1)
+        try:
+            run_id = fleet.running[0].run_id
+            until(lambda: len(list(book.events(run_id, types="started"))) == 2, "a start that both have told of")
+            yield fleet
+        finally:
+            fleet.stop()
+
+
+def test_what_waits_in_the_spool_is_there_when_a_run_has_ended(tmp_path: Path) -> None:
+    """An end that could not be recorded in the ledger is moved into it before anybody acts on it."""
+    place = Place(tmp_path)
+    with Ledger(place.ledger) as book, Ledger(f"spool://{place.spool}") as spool:
+        book.insert_run("r1", None, {})
+        spool.update_run_status("r1", "completed")
+        spool.close()
+        process = subprocess.Popen([sys.executable, "-c", ""], process_group=0)
+        fleet = Fleet(book, place, Progress(io.StringIO()), 500)
+        fleet.running.append(Launch("r1", "ABC123", SWEEP[0], {}, process))
+        until(lambda: fleet.reap() or not fleet.running, "the end of the process")
+        run = book.get_run("r1")
+
+    assert run is not None
+    assert run["status"] == "completed"
+    assert not files_below(place.spool)
+
+
+def test_without_its_exec_a_training_process_is_not_left_behind(patient: Fleet) -> None:
+    """An exec that is killed itself leaves the training process to the fleet, which kills it and records the crash."""
+    (launched,) = patient.running
+    pid = training_process(patient.book, launched.run_id)
+    assert pid is not None
+    launched.process.kill()
+    launched.process.wait()
+    patient.reap()
+
+    until(lambda: origin.process(pid) is None, "the end of the training process")
+    run = patient.book.get_run(launched.run_id)
+    assert run is not None
+    assert (run["status"], run["exit_code"]) == ("crashed", None)
+    assert not patient.waiting
+
+
+def test_only_the_process_that_the_ledger_names_is_killed(patient: Fleet) -> None:
+    """A pid that belongs to another process by now is left alone, and nothing is said of it."""
+    (launched,) = patient.running
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        told = origin.process(other.pid)
+        assert told is not None
+        patient.book.append(Started(run_id=launched.run_id, process={**told, "started": 1}))
+
+        assert kill(patient.book, launched.run_id) is None
+        other.communicate(b"\n")
+
+    assert other.returncode == 0
+    assert not list(patient.book.events(run_id=launched.run_id, types="annotated"))
+
+
+TRACEBACK = "Traceback (most recent call last):\n"
+
+
 @pytest.mark.parametrize(
-    ("evidence", "finding"),
+    ("evidence", "losses", "finding"),
     [
-        (Evidence(-9, "", [1.0], 0.1), "Signal 9"),
+        (CrashEvidence("r", exit_code=137, end_reason="signal"), [1.0], "Signal 9"),
         (
-            Evidence(1, "Traceback (most recent call last):\nKeyError: 'x'\n", [1.0], 0.1),
+            CrashEvidence("r", error_log=f"{TRACEBACK}KeyError: 'x'\n", exit_code=1, end_reason="exception"),
+            [1.0],
             "No rule .* KeyError",
         ),
-        (Evidence(3, "", [], 0.1), "No rule .* exit code 3"),
+        (CrashEvidence("r", exit_code=3), [], "No rule .* exit code 3"),
         (
-            Evidence(1, "Traceback (most recent call last):\nFloatingPointError: inf\n", [2.0, 1.0, 9.0, 1e9], 0.1),
+            CrashEvidence("r", {"learning_rate": 0.1}, error_log=f"{TRACEBACK}FloatingPointError: inf\n"),
+            [2.0, 1.0, 9.0, 1e9],
             "diverged. The loss was lowest at step 2",
         ),
     ],
 )
-def test_an_analysis_says_no_more_than_its_rules_know(evidence: Evidence, finding: str) -> None:
+def test_an_analysis_says_no_more_than_its_rules_know(
+    evidence: CrashEvidence, losses: list[float], finding: str
+) -> None:
     """Signals, divergence and unknown ends are told apart; only divergence has a remedy."""
-    analysis = analyze(evidence)
+    analysis = analyze(evidence, losses)
 
     assert re.search(finding, analysis.finding)
-    assert (analysis.learning_rate is not None) == ("diverged" in finding)
+    assert analysis.learning_rate == (pytest.approx(0.01) if "diverged" in finding else None)
 
 
 def test_progress_is_one_rewritten_line_on_a_terminal() -> None:

@@ -35,7 +35,6 @@ ENVIRONMENT_READERS = {
     "ledger/tracking/surroundings.py": "a training process is told its ids, rank and job by who started it",
     "ledger/integrations/crash/__main__.py": "whoever saw the end hands down RUN_ID, ERROR_LOG, EXIT_CODE and END_REASON",
     "ledger/integrations/wrapper.py": "a training process reads RUN_ID, as the documented snippets do",
-    "ledger/demo/train.py": "a training process reads RUN_ID and its kin, as the documented snippets do",
 }
 # Who swallows whatever comes, and why.
 BROAD_EXCEPTS = {

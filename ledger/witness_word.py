@@ -13,9 +13,10 @@ from pathlib import Path
 
 from ledger.settings import witness_file
 
-__all__ = ["Word", "leave_word", "read_word"]
+__all__ = ["RUNNING", "Word", "leave_word", "read_word"]
 
-_ENDS = ("completed", "failed", "crashed")
+RUNNING = "running"  # said at a start, which takes back what was said of an earlier end
+_SAYABLE = (RUNNING, "completed", "failed", "crashed")
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,10 @@ def leave_word(
     exit_code: int | None = None,
     error_log: str | os.PathLike[str] | None = None,
 ) -> bool:
-    """Say to whoever watches this process that an end was recorded. Return whether somebody watches; never raises."""
+    """Say to whoever watches this process that an end, or a start (`running`), was recorded; never raises.
+
+    Return whether somebody watches.
+    """
     path = witness_file()
     if path is None:
         return False
@@ -63,7 +67,8 @@ def read_word(path: str | os.PathLike[str], run_id: str) -> Word | None:
     except OSError:
         return None
     words = (_word(line) for line in reversed(lines))
-    return next((word for word in words if word is not None and word.run_id == run_id), None)
+    last = next((word for word in words if word is not None and word.run_id == run_id), None)
+    return None if last is None or last.status == RUNNING else last
 
 
 def _word(line: str) -> Word | None:
@@ -72,7 +77,7 @@ def _word(line: str) -> Word | None:
         said = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(said, dict) or said.get("status") not in _ENDS or not isinstance(said.get("run_id"), str):
+    if not isinstance(said, dict) or said.get("status") not in _SAYABLE or not isinstance(said.get("run_id"), str):
         return None
     exit_code = said.get("exit_code")
     return Word(

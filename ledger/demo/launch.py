@@ -19,7 +19,7 @@ from ledger.integrations.launch import record_launch
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 # What our caller was told of its own run, its own ledger and its own job is not for ours.
-NOT_HANDED_DOWN = ("TRAINING_DB_", "LEDGER_", "SLURM_", "RESUMES_RUN_ID")
+NOT_HANDED_DOWN = ("TRAINING_DB_", "LEDGER_", "SLURM_", "OMPI_", "PMI_", "RANK", "RESUMES_RUN_ID")
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def liveness(life: Life, moment: str, present: Present) -> Liveness:
             present.launch_lost_seconds,
         )
         return "lost" if silent > lost else "late" if silent > late else "unknown"
-    if life.lease is None:
+    if life.lease is None or row["last_seen_at"] is None:
         return "unknown"
     silent = _silent(row["last_seen_at"], moment)
     return "alive" if silent <= life.lease else "late" if silent <= LEASES_MAX * life.lease else "lost"

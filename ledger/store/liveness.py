@@ -41,7 +41,7 @@ def liveness_of(runs: sa.FromClause) -> sa.Label[str]:
         (runs.c.status.in_([_word(status) for status in sorted(ENDED)]), words["ended"]),
         (is_launched & (launched > _LOST), words["lost"]),
         (is_launched & (launched > _LATE), words["late"]),
-        (is_launched | held.is_(None), words["unknown"]),
+        (is_launched | held.is_(None) | runs.c.last_seen_at.is_(None), words["unknown"]),
         (seen <= held, words["alive"]),
         (seen <= sa.literal_column(f"{LEASES_MAX}") * held, words["late"]),
         else_=words["lost"],

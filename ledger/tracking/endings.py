@@ -62,12 +62,16 @@ def by_exception(exc: BaseException | None, *, exit_code: int | None = None) -> 
             return by_exit_code(exc.code)
         case GeneratorExit():
             return Ending("failed", "unknown")
+    if type(exc).__name__ == "CancelledError":  # what asyncio makes of a Ctrl-C, and of any other wish to stop
+        return stopped(exit_code)
     reason: EndReason = "oom" if _is_out_of_memory(exc) else "exception"
     return Ending("crashed", reason, exit_code, "".join(traceback.format_exception(exc)))
 
 
 def _is_out_of_memory(exc: BaseException) -> bool:
     """Python's own, and those of torch, jax and cupy, which are RuntimeErrors of a telling name."""
+    if isinstance(exc, BaseExceptionGroup):
+        return any(map(_is_out_of_memory, exc.exceptions))
     return isinstance(exc, MemoryError) or type(exc).__name__ in {"OutOfMemoryError", "OutOfMemory"}
 
 

@@ -23,7 +23,7 @@ from ledger.tracking import surroundings
 __all__ = ["BUSY_SECONDS_MAX", "Book", "Keeps", "Known", "Said", "Shared", "entry_events", "known_of", "said_of"]
 
 LOOK_SECONDS_MAX = 2.0
-BUSY_SECONDS_MAX = 2.0  # how long the writer waits for a database before it spools
+BUSY_SECONDS_MAX = 0.5  # how long the writer, and a fork beside it, waits for a database before it spools
 _FIELDS = tuple(name for name in Launched.payload_fields if name in COLUMNS)  # what a launch says of columns
 
 
@@ -117,7 +117,7 @@ def entry_events(said: Said, known: Known, *, starts: bool) -> list[Event]:
     )  # refuses, if it has to
     if not known.launched or _adds(said, known.row or {}):
         made.append(launch)
-    if said.resumes_run_id is not None and said.resumes_run_id != said.run_id:
+    if said.resumes_run_id is not None:
         made += _resuming(said.run_id, said.resumes_run_id, known)
     made.append(Started(run_id=said.run_id, process=origin.process()))
     return made
@@ -158,4 +158,6 @@ def said_of(run_id: str | None, config: object, fields: Mapping[str, object]) ->
         "instance_id": surroundings.instance_id(),
     }
     made = {name: fields.get(name) if fields.get(name) is not None else handed.get(name) for name in _FIELDS}
+    if made["resumes_run_id"] == named:
+        made["resumes_run_id"] = None
     return Said(named, plain_mapping(config), {name: value for name, value in made.items() if value is not None})

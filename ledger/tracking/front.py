@@ -45,6 +45,7 @@ class Tracking(Recording, Asking):
         from ledger.tracking.entry import said_of
         from ledger.tracking.plan import Plan
         from ledger.tracking.run import TrackedRun
+        from ledger.tracking.surroundings import owner_lives
 
         refuse_unknown({name: None for name in words if name not in _WORDS}, ["run_id", *_WORDS])
         said = said_of(run_id, words.get("config"), {**words, "resumes_run_id": words.get("resumes")})
@@ -56,6 +57,7 @@ class Tracking(Recording, Asking):
                 words.get("stopped_means", "failed"),
                 words.get("heartbeat_seconds", 60.0),
                 words.get("all_ranks", False),
+                owner_lives(said.run_id),
             )
         )
 

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from queue import SimpleQueue
 from types import FrameType, TracebackType
 from typing import Protocol
 
@@ -41,13 +42,19 @@ class _Process:
         self.handled: dict[int, Callable[..., object] | int] = {}  # signals, and what handled them before us
         self.active: list[Ends] = []
         self.uncaught: BaseException | None = None
+        self.shown_before: object = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
         self.exit_said: tuple[float, object] | None = None
         self.signal: int | None = None
-        self.is_ending = False
+        # The signal that ends the process, once that is recorded; 0 meanwhile.
+        self.ended_by: int | None = None
+        # Ends are recorded by a thread: the frame that a signal interrupts may hold any lock.
+        self.asked: SimpleQueue[int] = SimpleQueue()
+        self.done = threading.Event()
 
 
 _process = _Process()
 _DRAIN_SECONDS_MAX = 10.0
+_MOMENT_SECONDS = 0.2
 _SIGNAL_SECONDS_MAX = 5.0  # who sends SIGTERM sends SIGKILL soon
 
 
@@ -65,6 +72,7 @@ def watch(run: Ends) -> None:
         for name in _SIGNALS:
             if hasattr(signal, name):
                 _handle(getattr(signal, name))
+        threading.Thread(target=_end_when_asked, args=(_process,), name="ledger ends", daemon=True).start()
     _process.active.append(run)
 
 
@@ -98,16 +106,21 @@ def _noting_exit(before: Callable[..., object]) -> Callable[..., object]:
     """`sys.exit` as it was, but for what it was called with: nobody else tells it to who runs at exit."""
 
     def exit(status: object = None, /) -> object:
-        _process.exit_said = (time.monotonic(), status)
+        _note_exit(status)
         return before(status)
 
     exit.__doc__ = before.__doc__
     return exit
 
 
+def _note_exit(code: object) -> None:
+    if threading.current_thread() is threading.main_thread():  # in another it ends that thread alone
+        _process.exit_said = (time.monotonic(), code)
+
+
 def _noting_quit(before: Callable[..., object]) -> Callable[..., object]:
     def quit(self: object, code: object = None) -> object:
-        _process.exit_said = (time.monotonic(), code)
+        _note_exit(code)
         return before(self, code)
 
     return quit
@@ -122,34 +135,53 @@ def _handle(number: int) -> None:
         if callable(before):  # its owner decides what becomes of the process
             _process.signal = number
             before(number, frame)
-            return
-        if _process.is_ending:  # the same again, while the end is being recorded
-            return
-        _process.is_ending = True
-        for run in active():
-            run.end(by_signal(number, time.time()), _SIGNAL_SECONDS_MAX)
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
+            _process.signal = None  # it has come back, and the run goes on
+        elif _process.ended_by == number:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        elif _process.ended_by is None:  # else it is the same again, while the end is being recorded
+            _process.ended_by = 0
+            _process.asked.put(number)
 
     _process.handled[number] = before
     signal.signal(number, handler)
 
 
-def _at_exit() -> None:
-    _process.is_ending = True
+def _end_when_asked(process: _Process) -> None:
+    number = process.asked.get()
+    until = time.monotonic() + _SIGNAL_SECONDS_MAX
     for run in active():
-        run.end(_seen(run), _DRAIN_SECONDS_MAX)
+        run.end(by_signal(number, time.time()), max(0.5, until - time.monotonic()))
+    process.ended_by = number
+    process.done.set()
+    os.kill(os.getpid(), number)
+
+
+def _at_exit() -> None:
+    if _process.ended_by is not None:
+        _process.done.wait(_DRAIN_SECONDS_MAX)
+        time.sleep(_MOMENT_SECONDS)  # the signal that is to end us comes now
+    until = time.monotonic() + _DRAIN_SECONDS_MAX
+    for run in active():
+        run.end(_seen(run), max(0.5, until - time.monotonic()))
 
 
 def _seen(run: Ends) -> Ending:
     """How the process ends, for a run that nobody has finished."""
     said = _process.exit_said
     exits = said is not None and said[0] >= run.last_word_at()  # else it was caught, and training went on
-    if _process.uncaught is not None:
-        return by_exception(_process.uncaught, exit_code=1)
+    uncaught = _process.uncaught or _last_shown(_process)
+    if uncaught is not None:
+        return by_exception(uncaught, exit_code=1)
     if said is not None and exits:
         return signalled() or by_exit_code(said[1])
     return stopped() if is_interactive() else Ending("completed", exit_code=0)
+
+
+def _last_shown(process: _Process) -> BaseException | None:
+    """What the interpreter itself has noted as uncaught, where somebody's hook has taken the place of ours."""
+    found = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
+    return None if found is process.shown_before or is_interactive() else found
 
 
 def _after_fork_in_child() -> None:

@@ -25,6 +25,7 @@ class Plan:
     stopped_means: str = "failed"
     heartbeat_seconds: float = 60.0
     all_ranks: bool = False
+    joins: bool = False  # a process that we descend from tracks this run: its end is the run's, and not ours
     rank: int = field(default_factory=surroundings.rank)
 
     def __post_init__(self) -> None:
@@ -39,11 +40,15 @@ class Plan:
     @property
     def is_first(self) -> bool:
         """Whether this process speaks for the run: the first of those that train together."""
-        return self.rank == 0
+        return self.rank == 0 and not self.joins
+
+    def may_end(self, status: str) -> bool:
+        """Whether this process's end is the run's: of another rank only a crash is."""
+        return self.is_first or (status == "crashed" and not self.joins)
 
     @property
     def is_silent(self) -> bool:
-        return not (self.is_first or self.all_ranks)
+        return self.rank != 0 and not self.all_ranks
 
     @property
     def chain_of_custody_id(self) -> str | None:

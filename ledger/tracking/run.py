@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
 from numbers import Integral
 from types import TracebackType
-from typing import ParamSpec, Self, TypeVar
+from typing import ParamSpec, Self, TypeVar, cast
 
 from pydantic import JsonValue
 
 from ledger import origin, porch
-from ledger.errors import InvalidValue
+from ledger.errors import AskedWrongly, InvalidValue
 from ledger.events import CheckpointSaved, Event, Heartbeat
 from ledger.settings import OFF, Settings
 from ledger.tracking import hooks
@@ -25,9 +26,10 @@ from ledger.tracking.entry import Book, Said, entry_events, known_of
 from ledger.tracking.harmless import harmless, say_once
 from ledger.tracking.last import Last, save
 from ledger.tracking.plan import Plan
-from ledger.tracking.surroundings import handing_down
+from ledger.tracking.surroundings import hand_down
 from ledger.tracking.wandb_link import WandbLink
 from ledger.tracking.writer import Counted, Writer
+from ledger.witness_word import RUNNING, leave_word
 
 __all__ = ["TrackedRun", "current_run"]
 
@@ -58,7 +60,7 @@ class TrackedRun:
         self._writer: Writer | None = None
         # Why calls are not recorded: a saying with the call's name in it, "" where that is as it should be.
         self._silence: str | None = _NOT_BEGUN
-        self.summary: dict[str, object] = {}
+        self._summary: dict[str, object] = {}
         self.counted = Counted()
         self._latest: dict[str, JsonValue] = {}
         self._step = -1
@@ -66,11 +68,23 @@ class TrackedRun:
         self._spoke_at = 0.0
         self._began_at = 0.0
         self._wandb = WandbLink()
-        self._handed_down = ExitStack()
+        self._guest = False  # in a block that is inside of another one of the same run
+        self._in_block = False
+        self._ended = threading.Event()
 
     @property
     def run_id(self) -> str:
         return self._plan.said.run_id
+
+    @property
+    def summary(self) -> dict[str, object]:
+        """What is to be among the final metrics, by name."""
+        return self._summary
+
+    @property
+    def speaks(self) -> bool:
+        """Whether this process speaks for the run: it is the first rank, and no child of one that tracks the run."""
+        return self._plan.is_first
 
     @property
     def chain_of_custody_id(self) -> str | None:
@@ -82,11 +96,14 @@ class TrackedRun:
             return self
         if self._plan.is_silent:
             self._silence = ""
+            hooks.watch(self)
             return self
-        book = self._plan.open_book()
         for other in hooks.active():
             if isinstance(other, TrackedRun) and other.run_id == self.run_id:
+                if other.joined_by(self):
+                    return self
                 other.give_up()  # a cell that was run again: its run goes on here
+        book = self._plan.open_book()
         events = entry_events(self._plan.said, known_of(book, self._plan.said), starts=self._plan.is_first)
         self._writer = Writer(book, self.run_id, self._beat, self._plan.heartbeat_seconds)
         self.counted = self._writer.counted
@@ -94,13 +111,16 @@ class TrackedRun:
         for event in (*events, self._beat()):
             self._writer.put(event)
         self._silence = None
-        self._handed_down.enter_context(handing_down(self.run_id, self.chain_of_custody_id))
         hooks.watch(self)
+        _hand_down()
         self._writer.start()
+        if self._plan.is_first:
+            leave_word(RUNNING, run_id=self.run_id)
         self._writer.settle(ENTRY_SECONDS_MAX)
         return self
 
     def __enter__(self) -> Self:
+        self._in_block = True
         return self.begin()
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
@@ -109,6 +129,19 @@ class TrackedRun:
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Track every call of *function*; inside, `ledger.current_run()` is its run."""
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise AskedWrongly(
+                f"{function.__name__} is a generator, which ends when somebody stops asking it; write "
+                "`with ledger.track(...)` inside it."
+            )
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def awaited(*args: P.args, **kwargs: P.kwargs) -> object:
+                with type(self)(self._plan):
+                    return await function(*args, **kwargs)
+
+            return cast("Callable[P, R]", awaited)
 
         @functools.wraps(function)
         def tracked(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -135,15 +168,15 @@ class TrackedRun:
         writer.log((origin.now(), self._step, values))
 
     def _counted_step(self, step: object) -> int:
-        if type(step) is int:
+        if type(step) is int and -(2**63) <= step < 2**63:
             return step
         if step is None:
             return self._step + 1
-        if isinstance(step, Integral) and not isinstance(step, bool):
-            return int(step)
+        if isinstance(step, Integral) and not isinstance(step, int):
+            return self._counted_step(int(step))
         if isinstance(step, float) and step.is_integer():
-            return int(step)
-        raise InvalidValue("step", step, "a whole number is wanted")
+            return self._counted_step(int(step))
+        raise InvalidValue("step", step, "a whole number of 64 bits is wanted")
 
     @harmless
     def checkpoint(
@@ -193,18 +226,25 @@ class TrackedRun:
     def end(self, ending: Ending, seconds_max: float) -> None:
         """Drain for a bounded time, record the end, and record nothing after it."""
         writer, self._writer = self._writer, None
-        if writer is None:
+        if writer is None:  # not begun, silent, forked, or its end is being recorded by another thread
+            if self._silence is _ENDED and not self._guest:
+                self._ended.wait(seconds_max)
+            hooks.release(self)
             return
         self._silence = _ENDED
-        metrics = {**self._latest, **self._wandb.summary(), **self.summary}
+        if self._guest:
+            return
+        metrics = {**self._latest, **self._wandb.summary(), **self._summary}
         last = Last(self._plan, ending.meaning(self._plan.stopped_means), metrics, origin.now())
-        left = writer.close(last.events, seconds_max)
+        if save(self._plan, writer.close(last.events, seconds_max)):
+            last.leave_word()
+        self._ended.set()
         hooks.release(self)
-        save(self._plan, left)
-        last.leave_word()
-        self._handed_down.close()
+        _hand_down()
         self._wandb.let_go()
         self._say_what_waits(writer)
+        if writer.interrupted is not None:
+            raise writer.interrupted
 
     def give_up(self) -> None:
         """Write what waits and record no end: another handle of the same process goes on with the run."""
@@ -212,8 +252,16 @@ class TrackedRun:
         if writer is not None:
             self._silence = _ENDED
             save(self._plan, writer.close(lambda: (), DRAIN_SECONDS_MAX))
+            self._ended.set()
             hooks.release(self)
-            self._handed_down.close()
+            _hand_down()
+
+    def joined_by(self, other: TrackedRun) -> bool:
+        """Let a block inside of ours record to the same writer; its end is none of the run's."""
+        if not (self._in_block and other._in_block) or self._writer is None:
+            return False
+        other._writer, other._silence, other._guest, other.counted = self._writer, None, True, self.counted
+        return True
 
     def last_word_at(self) -> float:
         """When training last said something, by the monotonic clock."""
@@ -233,7 +281,7 @@ class TrackedRun:
 
     def _unheard(self, name: str) -> None:
         if self._silence:
-            say_once(self._silence.format(name))
+            say_once(self._silence.format(name), self._silence)
 
     def _beat(self) -> Event:
         with_metrics = self._beats % METRICS_BEATS == METRICS_BEATS - 1 and bool(self._latest)
@@ -262,6 +310,11 @@ class TrackedRun:
                 "and `ledger --db %s sync %s` moves it in",
                 self.run_id, self.counted.written, place, self._plan.ledger_of_spool, place,
             )  # fmt: skip
+
+
+def _hand_down() -> None:
+    tracked = [run for run in hooks.active() if isinstance(run, TrackedRun) and run.speaks]
+    hand_down([(run.run_id, run.chain_of_custody_id) for run in tracked])
 
 
 _NOTHING = Plan(Said("none"), Settings(OFF), lambda: Book(OFF))

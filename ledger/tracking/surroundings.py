@@ -5,21 +5,25 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+
+from ledger import origin
 
 __all__ = [
+    "hand_down",
     "handed_down",
-    "handing_down",
     "instance_id",
     "is_interactive",
     "job_has_timed_out",
+    "owner_lives",
     "rank",
     "this_host",
     "under_slurm",
 ]
 
 CHAIN, RESUMES, RUN = "CHAIN_OF_CUSTODY_ID", "RESUMES_RUN_ID", "RUN_ID"
+OWNER = "LEDGER_TRACKED_BY"  # the process that tracks RUN_ID, and that id
+_inherited: dict[str, str | None] = {}
 _RANKS = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
 
 
@@ -29,22 +33,30 @@ def handed_down(name: str) -> str | None:
     return value or None
 
 
-@contextmanager
-def handing_down(run_id: str, chain_of_custody_id: str | None) -> Iterator[None]:
-    """Let processes that are started inside the block know of which run they are."""
-    ours = {RUN: run_id, **({CHAIN: chain_of_custody_id} if chain_of_custody_id else {})}
-    before = {name: os.environ.get(name) for name in ours}
-    os.environ.update(ours)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if os.environ.get(name) != ours[name]:
-                continue  # somebody else's by now
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+def hand_down(runs: Sequence[tuple[str, str | None]]) -> None:
+    """Let processes that are started from now on know of which run they are: the latest of *runs* that are tracked.
+
+    With none of them any more the environment says again what it said before there was one.
+    """
+    if not _inherited:
+        _inherited.update({name: os.environ.get(name) for name in (RUN, CHAIN, OWNER)})
+    said: dict[str, str | None] = dict(_inherited)
+    if runs:
+        run_id, chain = runs[-1]
+        said = {RUN: run_id, CHAIN: chain or said[CHAIN], OWNER: f"{os.getpid()} {run_id}"}
+    else:
+        _inherited.clear()
+    for name, value in said.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def owner_lives(run_id: str) -> bool:
+    """Whether the environment comes from another process, which tracks the same run and still runs."""
+    pid, _, owned = os.environ.get(OWNER, "").partition(" ")
+    return owned == run_id and pid.isdigit() and int(pid) != os.getpid() and origin.is_running(int(pid))
 
 
 def rank() -> int:
@@ -69,7 +81,7 @@ def instance_id() -> str | None:
 def job_has_timed_out(now: float) -> bool:
     """Whether the end that Slurm has set for the job (SLURM_JOB_END_TIME, in seconds since 1970) has come."""
     text = os.environ.get("SLURM_JOB_END_TIME", "")
-    return text.isdigit() and now >= int(text) - 5
+    return text.isascii() and text.isdigit() and now >= int(text) - 5
 
 
 def this_host() -> str:

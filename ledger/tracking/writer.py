@@ -31,6 +31,7 @@ RETRY_SECONDS_MAX = 30.0
 _IMPATIENT_SECONDS_MAX = 1.0
 _AT_ONCE = 50  # events in one append
 _GIVEN_UP = frozenset({"metrics_logged", "heartbeat"})  # of what cannot be written, first
+_KEPT = frozenset({"launched", "started", "resumed", "wandb_attached"})  # and the end, which comes last
 
 _log = logging.getLogger("ledger")
 
@@ -65,6 +66,7 @@ class Writer:
         self._last: Callable[[], Sequence[Event]] | None = None
         self._abandoned = False
         self.counted = Counted()
+        self.interrupted: BaseException | None = None  # what the wait for the end was interrupted by
         self.waits_in: str | None = None  # once it is closed: the spool in which something waits for the ledger
         self._thread = threading.Thread(target=self._work, name=f"ledger {run_id}", daemon=True)
 
@@ -100,13 +102,19 @@ class Writer:
         """
         self._last = last
         self._wake.put(None)
-        if self._thread.is_alive():
-            try:
-                self._thread.join(seconds_max)
-            except KeyboardInterrupt:  # a second Ctrl-C: the end is worth another moment
-                self._thread.join(_IMPATIENT_SECONDS_MAX)
+        self._join(seconds_max)
         self._abandoned = self._thread.is_alive()
         return [*self._pending, *self._taken(), *(self._last() if self._last is not None else ())]
+
+    def _join(self, seconds_max: float) -> None:
+        """Wait for the thread; what interrupts the wait is kept for later, since the end is worth another moment."""
+        until = time.monotonic() + seconds_max
+        while self._thread.is_alive() and (left := until - time.monotonic()) > 0:
+            try:
+                self._thread.join(left)
+            except BaseException as exc:  # noqa: BLE001 -- Ctrl-C again, or what another signal's handler raises
+                self.interrupted = exc
+                until = min(until, time.monotonic() + _IMPATIENT_SECONDS_MAX)
 
     def _work(self) -> None:
         while not self._abandoned:
@@ -192,6 +200,9 @@ class Writer:
         excess = len(self._pending) - PENDING_MAX
         if excess > 0:
             old = [event for event in self._pending if event.type in _GIVEN_UP][:excess]
+            if len(old) < excess:
+                more = [event for event in self._pending if event.type not in _GIVEN_UP and event.type not in _KEPT]
+                old += more[: excess - len(old)]
             gone = set(map(id, old))
             self._pending = [event for event in self._pending if id(event) not in gone]
             self.counted.given_up += len(old)
@@ -200,11 +211,10 @@ class Writer:
     def end(self) -> None:
         """Write what is to be the last; called by the thread alone."""
         self._pending += self._taken()  # which was said while the thread was writing
-        last, self._last = self._last, None
-        if last is None or self._abandoned:
+        if self._last is None or self._abandoned:
             return
-        self._append()
-        self._pending += last()
+        self._pending += self._last()
+        self._last = None
         self._append()
         self._book.close()
         self.waits_in = self._book.spooled

@@ -41,6 +41,7 @@ BROAD_EXCEPTS = {
     "ledger/cli/main.py": "the last resort: nobody at a prompt is helped by a traceback",
     "ledger/events/plain.py": "a stranger's own methods may raise anything, and no launch fails for that",
     "ledger/tracking/harmless.py": "nothing that recording does wrong may end a training run",
+    "ledger/tracking/writer.py": "what interrupts the wait for an end is raised once the end is told",
     "ledger/wandb_run.py": "W&B's objects may raise anything, and no training run ends for that",
     "ledger/integrations/problems.py": "analyzers and notifiers are strangers', and no step of a handler undoes another",
     "ledger/store/own_tables.py": "a subscription's handler is a stranger's, and what it raises parks one event",

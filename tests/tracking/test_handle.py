@@ -14,7 +14,7 @@ import pytest
 
 import ledger
 from ledger import Ledger
-from ledger.errors import InvalidFact, InvalidValue, NotConfigured
+from ledger.errors import AskedWrongly, InvalidFact, InvalidValue, NotConfigured
 from ledger.events import Event, Launched
 from ledger.tracking import harmless
 from ledger.tracking.harmless import NotRecorded
@@ -102,8 +102,8 @@ def test_values_are_kept_as_they_are_at_the_call(book: Ledger) -> None:
     ("call", "mend"),
     [
         (lambda run: run.log(3), "a mapping of names to values is wanted"),
-        (lambda run: run.log({"a": 1}, step="x"), "a whole number is wanted"),
-        (lambda run: run.log({"a": 1}, step=True), "a whole number is wanted"),
+        (lambda run: run.log({"a": 1}, step="x"), "a whole number of 64 bits is wanted"),
+        (lambda run: run.log({"a": 1}, step=True), "a whole number of 64 bits is wanted"),
         (lambda run: run.checkpoint(None), "TypeError"),
         (lambda run: run.checkpoint(" "), "text that is not empty"),
         (lambda run: run.note(), "needs a note, tags, or metadata"),
@@ -397,3 +397,69 @@ def test_heartbeats_go_on_while_training_says_nothing(book: Ledger) -> None:
     assert {event.lease_seconds for event in beats} == {1}  # type: ignore[attr-defined]
     assert [event.metrics for event in beats if event.metrics] != []  # type: ignore[attr-defined]
     assert types(book)[-1] == "completed"
+
+
+def test_a_coroutine_is_tracked_as_long_as_it_runs(book: Ledger) -> None:
+    """The run of a decorated coroutine ends when that ends; a generator, whose end nobody knows, is refused."""
+    import asyncio
+
+    @book.track("r")
+    async def train() -> int:
+        await asyncio.sleep(0)
+        ledger.current_run().log({"loss": 1})
+        return 3
+
+    assert asyncio.run(train()) == 3
+    assert "metrics_logged" in types(book)
+    assert book.get_run("r")["status"] == "completed"  # type: ignore[index]
+    with pytest.raises(AskedWrongly, match="generator"):
+
+        @book.track("g")
+        def steps() -> Iterator[int]:
+            yield 1
+
+
+def test_what_cannot_be_kept_of_a_summary_keeps_no_end_from_being_told(book: Ledger) -> None:
+    """A value nested too deep is left out and said; the rest and the end are there."""
+    deep: Any = 1
+    for _ in range(200):
+        deep = [deep]
+    with book.track("r") as run:
+        run.summary.update(deep=deep, fine=2)
+    row = book.get_run("r")
+
+    assert row is not None
+    assert (row["status"], row["final_metrics_json"]) == ("completed", '{"fine":2}')
+
+
+def test_a_block_in_a_block_of_the_same_run_is_part_of_it(book: Ledger) -> None:
+    """The inner one records to the same run and ends nothing; what happens afterwards is still recorded."""
+    with pytest.raises(KeyError), book.track("r") as outer:
+        with book.track("r") as inner:
+            inner.log({"loss": 1})
+        outer.log({"loss": 2})
+        raise KeyError("x")
+
+    assert [row["loss"] for row in rows(book)] == [1, 2]
+    assert [type for type in types(book) if type in ("started", "completed", "crashed")] == ["started", "crashed"]
+
+
+def test_ids_are_handed_down_as_long_as_their_run_is_tracked(book: Ledger) -> None:
+    """However runs that overlap end, the environment names one that is tracked, and in the end none."""
+    first, second = book.start_run("a"), book.start_run("b")
+    assert os.environ["RUN_ID"] == "b"
+    first.finish()
+    assert os.environ["RUN_ID"] == "b"
+    second.finish()
+
+    assert "RUN_ID" not in os.environ
+
+
+def test_a_wrong_value_that_differs_each_time_is_said_once(book: Ledger) -> None:
+    """One line that is wrong a hundred times is one warning."""
+    with warnings.catch_warnings(record=True) as found, book.track("r") as run:
+        warnings.simplefilter("always")
+        for step in range(100):
+            run.log({"loss": 1}, step=step + 0.5)  # type: ignore[arg-type]
+
+    assert len([one for one in found if issubclass(one.category, NotRecorded)]) == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +10,14 @@ from pathlib import Path
 from ledger import origin
 from ledger.errors import InvalidValue
 from ledger.settings import WITNESS_FILE, location
+from ledger.tracking import surroundings
 
-__all__ = ["Identity", "environment_of", "identified", "is_past_time_limit", "is_scheduled"]
+__all__ = ["Identity", "environment_of", "identified", "is_scheduled"]
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 _RANDOM_LENGTH = 8
 _NAME_LENGTH_MAX = 100
+_STEPS_END = 0xFFFFFFF0  # from here on Slurm's numbers mean what is no step of `srun`, such as the batch script
 
 
 @dataclass(frozen=True)
@@ -44,18 +45,19 @@ def identified(
 
     Raises InvalidValue for what no event can hold.
     """
-    instance = os.environ.get("SLURM_JOB_ID") or None
+    instance = _checked("instance_id", surroundings.instance_id())
     config_path = None if config_path is None else os.path.abspath(config_path)  # noqa: PTH100 -- keeps symbolic links
     name = _name_of(command, config_path)
     known = _checked("run_id", run_id if run_id is not None else os.environ.get("RUN_ID") or None)
+    run_id = known or _made_up(name, instance)
     chain = chain_of_custody_id if chain_of_custody_id is not None else os.environ.get("CHAIN_OF_CUSTODY_ID") or None
     resumes = resumes_run_id if resumes_run_id is not None else os.environ.get("RESUMES_RUN_ID") or None
     return Identity(
-        known or f"{name}_{instance or origin.random_text(_ALPHABET, _RANDOM_LENGTH)}",
+        run_id,
         _checked("chain_of_custody_id", chain),
         _checked("run_name", run_name),
-        _checked("instance_id", instance),
-        _checked("resumes_run_id", resumes),
+        instance,
+        None if resumes == run_id else _checked("resumes_run_id", resumes),  # no run goes on from itself
         None if config_path is None else _storable(config_path),
     )
 
@@ -71,6 +73,8 @@ def environment_of(
         "TRAINING_DB_URL": None if place is None else location(place),
     }
     inherited = {name: value for name, value in os.environ.items() if name != WITNESS_FILE}
+    if inherited.get("RESUMES_RUN_ID") == identity.run_id:
+        del inherited["RESUMES_RUN_ID"]
     made = inherited | {name: value for name, value in said.items() if value is not None}
     return made if witness_file is None else made | {WITNESS_FILE: witness_file}
 
@@ -80,10 +84,12 @@ def is_scheduled() -> bool:
     return bool(os.environ.get("SLURM_JOB_ID"))
 
 
-def is_past_time_limit() -> bool:
-    """Whether the time that Slurm gives the job is over."""
-    end = os.environ.get("SLURM_JOB_END_TIME", "")
-    return end.isascii() and end.isdigit() and time.time() >= int(end)
+def _made_up(name: str, instance: str | None) -> str:
+    """A run id that no other command of the job gets, and all processes of one step of Slurm do."""
+    step = os.environ.get("SLURM_STEP_ID", "") if is_scheduled() else ""
+    if instance is not None and step.isascii() and step.isdigit() and int(step) < _STEPS_END:
+        return f"{name}_{instance}.{step}"
+    return "_".join([name, *([] if instance is None else [instance]), origin.random_text(_ALPHABET, _RANDOM_LENGTH)])
 
 
 def _name_of(command: Sequence[str], config_path: str | None) -> str:

@@ -17,7 +17,7 @@ from ledger.error_log import keep_error_log, last_lines
 from ledger.errors import AskedWrongly, InvalidValue, MissingExtra
 from ledger.execution.child import NotStarted, start
 from ledger.execution.configuration import read_config
-from ledger.execution.identity import Identity, environment_of, identified, is_past_time_limit, is_scheduled
+from ledger.execution.identity import Identity, environment_of, identified, is_scheduled
 from ledger.execution.memory import kills
 from ledger.execution.recorder import Left, Recorder
 from ledger.execution.relay import Relay
@@ -25,6 +25,7 @@ from ledger.execution.signals import Death, Held, held_back, wait_for_end
 from ledger.execution.telling import Ended, Opening, beat
 from ledger.execution.verdict import Ending, judged
 from ledger.settings import OFF, Settings
+from ledger.tracking.surroundings import job_has_timed_out, rank
 from ledger.witness_word import Word, leave_word, read_word
 
 if TYPE_CHECKING:
@@ -104,12 +105,13 @@ def witness(
     )
     read = read_config(from_file) if from_file is not None else config
     said = read if isinstance(read, Mapping) else {}
+    recorded_in = place if rank() == 0 else OFF  # the first of the processes that train together speaks for the run
     with held_back() as held, _file_for_a_word() as word_file:
         environment = environment_of(identity, place, word_file)
         attempt = _Attempt(identity, said, command, environment, held, heartbeat_seconds)
-        seen = attempt.see_through(place, word_file)
+        seen = attempt.see_through(recorded_in, word_file)
         handler_exit_code = _handle(on_crash, seen, environment, held)
-    return _outcome(seen, handler_exit_code, recorded=settings.url != OFF)
+    return _outcome(seen, handler_exit_code, recorded=OFF not in (settings.url, recorded_in))
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,8 @@ class _Attempt:
         return Opening(self.identity, self.config, at, process, child is not None, self.heartbeat_seconds)
 
     def _judged(self, death: Death, at: datetime, tail: str, word: Word | None) -> tuple[Ended, Path | None]:
-        ending = Ending(death.exit_code, death.signal, tail, death.out_of_memory, is_scheduled(), is_past_time_limit())
+        timed_out = job_has_timed_out(at.timestamp())
+        ending = Ending(death.exit_code, death.signal, tail, death.out_of_memory, is_scheduled(), timed_out)
         verdict = judged(ending)
         went_wrong = (verdict if word is None else word).status != "completed"
         log = keep_error_log(self.identity.run_id, tail) if went_wrong else None
@@ -187,10 +190,10 @@ class _Attempt:
 def _outcome(seen: _Seen, handler_exit_code: int | None, *, recorded: bool) -> Outcome:
     ended = seen.ended
     exit_code = ended.verdict.exit_code
-    # Another witness may watch us, as where one recorded command runs another one.
-    leave_word(
-        seen.status, run_id=ended.run_id, end_reason=seen.end_reason, exit_code=exit_code, error_log=seen.error_log
-    )
+    if recorded:  # another witness may watch us, as where one recorded command runs another one
+        leave_word(
+            seen.status, run_id=ended.run_id, end_reason=seen.end_reason, exit_code=exit_code, error_log=seen.error_log
+        )
     return Outcome(
         ended.run_id, seen.status, seen.end_reason, exit_code, seen.error_log, seen.left.spool, seen.left.trouble,
         seen.refusal, handler_exit_code, recorded,

@@ -18,6 +18,7 @@ from ledger.errors import NoLedger, RunNotFound
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 60.0
+RANKS = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
 
 
 def until(met: Callable[[], object], what: str) -> None:
@@ -82,7 +83,7 @@ class Ground:
 @pytest.fixture
 def ground(tmp_path: Path) -> Iterator[Ground]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "LEDGER_"))}
-    for name in ("RUN_ID", "CHAIN_OF_CUSTODY_ID", "RESUMES_RUN_ID"):
+    for name in ("RUN_ID", "CHAIN_OF_CUSTODY_ID", "RESUMES_RUN_ID", "INSTANCE_ID", *RANKS):
         inherited.pop(name, None)
     made = Ground(tmp_path)
     made.environment = {

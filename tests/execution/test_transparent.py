@@ -215,17 +215,17 @@ def test_the_environment_says_who_the_run_is(ground: Ground) -> None:
 def test_the_environment_may_say_it_to_exec(ground: Ground) -> None:
     """What no option says is read from the same variables; the config names a run that nobody named."""
     (ground.folder / "mgda.yaml").write_text("training: {batch_size: 384}\n")
-    environment = {**ground.environment, "CHAIN_OF_CUSTODY_ID": "CHAIN1", "SLURM_JOB_ID": "4711"}
+    environment = {**ground.environment, "CHAIN_OF_CUSTODY_ID": "CHAIN1", "SLURM_JOB_ID": "4711", "SLURM_STEP_ID": "0"}
     done = ground.exec("sh", "-c", "echo $RUN_ID", words=("--config", "mgda.yaml"), env=environment)
-    row = ground.row("mgda_4711")
+    row = ground.row("mgda_4711.0")
 
-    assert done.stdout == b"mgda_4711\n"
+    assert done.stdout == b"mgda_4711.0\n"
     assert (row["chain_of_custody_id"], row["batch_size"], row["instance_id"]) == ("CHAIN1", 384, "4711")
     assert row["config_file_path"] == str(ground.folder / "mgda.yaml")
 
-    done = ground.exec("true", words=(), env={**ground.environment, "RUN_ID": "r1", "RESUMES_RUN_ID": "mgda_4711"})
-    assert ground.row()["resumes_run_id"] == "mgda_4711"
-    assert "resumed" in ground.types("mgda_4711")
+    done = ground.exec("true", words=(), env={**ground.environment, "RUN_ID": "r1", "RESUMES_RUN_ID": "mgda_4711.0"})
+    assert ground.row()["resumes_run_id"] == "mgda_4711.0"
+    assert "resumed" in ground.types("mgda_4711.0")
 
 
 @contextmanager

@@ -53,6 +53,7 @@ class _Process:
 
 
 _process = _Process()
+_masks: dict[int, set[int]] = {}  # of the threads that are forking, as they were
 _DRAIN_SECONDS_MAX = 10.0
 _MOMENT_SECONDS = 0.2
 _SIGNAL_SECONDS_MAX = 5.0  # who sends SIGTERM sends SIGKILL soon
@@ -184,6 +185,17 @@ def _last_shown(process: _Process) -> BaseException | None:
     return None if found is process.shown_before or is_interactive() else found
 
 
+def _before_fork() -> None:
+    """Hold back the signals that we handle: one that comes to a child before it is itself would be lost there."""
+    if _process.handled:
+        _masks[threading.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, _process.handled)
+
+
+def _after_fork() -> None:
+    if (mask := _masks.pop(threading.get_ident(), None)) is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 def _after_fork_in_child() -> None:
     """A child tracks nothing of its parent's, and its end is not the run's."""
     global _process  # noqa: PLW0603 -- the one place where it is replaced
@@ -196,7 +208,8 @@ def _after_fork_in_child() -> None:
         signal.signal(number, handler)
     for run in forked:
         run.was_forked()
+    _after_fork()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)

@@ -12,7 +12,7 @@ from ledger.errors import InvalidValue
 from ledger.settings import WITNESS_FILE, location
 from ledger.tracking import surroundings
 
-__all__ = ["Identity", "environment_of", "identified", "is_scheduled"]
+__all__ = ["Identity", "environment_of", "identified"]
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 _RANDOM_LENGTH = 8
@@ -79,14 +79,9 @@ def environment_of(
     return made if witness_file is None else made | {WITNESS_FILE: witness_file}
 
 
-def is_scheduled() -> bool:
-    """Whether Slurm started us."""
-    return bool(os.environ.get("SLURM_JOB_ID"))
-
-
 def _made_up(name: str, instance: str | None) -> str:
     """A run id that no other command of the job gets, and all processes of one step of Slurm do."""
-    step = os.environ.get("SLURM_STEP_ID", "") if is_scheduled() else ""
+    step = os.environ.get("SLURM_STEP_ID", "") if surroundings.under_slurm() else ""
     if instance is not None and step.isascii() and step.isdigit() and int(step) < _STEPS_END:
         return f"{name}_{instance}.{step}"
     return "_".join([name, *([] if instance is None else [instance]), origin.random_text(_ALPHABET, _RANDOM_LENGTH)])

@@ -17,7 +17,7 @@ from ledger.error_log import keep_error_log, last_lines
 from ledger.errors import AskedWrongly, InvalidValue, MissingExtra
 from ledger.execution.child import NotStarted, start
 from ledger.execution.configuration import read_config
-from ledger.execution.identity import Identity, environment_of, identified, is_scheduled
+from ledger.execution.identity import Identity, environment_of, identified
 from ledger.execution.memory import kills
 from ledger.execution.recorder import Left, Recorder
 from ledger.execution.relay import Relay
@@ -25,7 +25,7 @@ from ledger.execution.signals import Death, Held, held_back, wait_for_end
 from ledger.execution.telling import Ended, Opening, beat
 from ledger.execution.verdict import Ending, judged
 from ledger.settings import OFF, Settings
-from ledger.tracking.surroundings import job_has_timed_out, rank
+from ledger.tracking.surroundings import job_has_timed_out, rank, under_slurm
 from ledger.witness_word import Word, leave_word, read_word
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ class _Attempt:
 
     def _judged(self, death: Death, at: datetime, tail: str, word: Word | None) -> tuple[Ended, Path | None]:
         timed_out = job_has_timed_out(at.timestamp())
-        ending = Ending(death.exit_code, death.signal, tail, death.out_of_memory, is_scheduled(), timed_out)
+        ending = Ending(death.exit_code, death.signal, tail, death.out_of_memory, under_slurm(), timed_out)
         verdict = judged(ending)
         went_wrong = (verdict if word is None else word).status != "completed"
         log = keep_error_log(self.identity.run_id, tail) if went_wrong else None

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ledger import origin
-from ledger.errors import LedgerError
 
 if TYPE_CHECKING:
     from ledger.api import Ledger
     from ledger.events import Event
     from ledger.execution.identity import Identity
     from ledger.execution.verdict import Verdict
+    from ledger.tracking.entry import Said
     from ledger.witness_word import Word
 
 __all__ = ["LEASES", "Ended", "Opening", "beat", "closing"]
@@ -38,48 +38,24 @@ class Opening:
     def events(self, ledger: Ledger | None) -> Sequence[Event]:
         """Return what is to be recorded; a launch only if it says what the ledger does not know."""
         from ledger.events import Started
+        from ledger.tracking.entry import Known, known_of, launch_events
 
-        run_id = self.identity.run_id
-        made = [*self._launched(ledger), *self._resumed(ledger)]
+        run_id, said = self.identity.run_id, self._said()
+        made = launch_events(said, Known() if ledger is None else known_of(ledger, said), self.at)
         if self.started:
             process = None if self.process is None else dict(self.process)
             made.append(Started(run_id=run_id, occurred_at=self.at, process=process))
             made.append(beat(run_id, self.heartbeat_seconds, self.at))
         return made
 
-    def _launched(self, ledger: Ledger | None) -> list[Event]:
-        from ledger.events import Launched
+    def _said(self) -> Said:
+        from ledger.events.plain import plain_mapping
+        from ledger.tracking.entry import Said
 
-        said = {
-            "chain_of_custody_id": self.identity.chain_of_custody_id,
-            "run_name": self.identity.run_name,
-            "config_file_path": self.identity.config_file_path,
-            "host": origin.machine()[0],
-            "instance_id": self.identity.instance_id,
-            "resumes_run_id": self.identity.resumes_run_id,
-        }
-        row = _known(ledger, self.identity.run_id)
-        if row is not None:
-            lacks = any(value is not None and row.get(name) is None for name, value in said.items())
-            if not lacks and not (self.config and row.get("config_json") in (None, "{}")):
-                return []
-        return [
-            Launched(
-                run_id=self.identity.run_id,
-                occurred_at=self.at,
-                config=dict(self.config),
-                self_reported=True,
-                **said,
-            )
-        ]
-
-    def _resumed(self, ledger: Ledger | None) -> list[Event]:
-        from ledger.events import Resumed
-
-        old = self.identity.resumes_run_id
-        if old is None or _known(ledger, old) is None:
-            return []
-        return [Resumed(run_id=old, resumed_by_run_id=self.identity.run_id, occurred_at=self.at)]
+        fields = {"host": origin.machine()[0], **asdict(self.identity)}
+        del fields["run_id"]
+        stated = {name: value for name, value in fields.items() if value is not None}
+        return Said(self.identity.run_id, plain_mapping(self.config), stated)
 
 
 def beat(run_id: str, heartbeat_seconds: float, at: datetime | None = None) -> Event:
@@ -132,13 +108,3 @@ def closing(run_id: str, status: str, at: datetime, **said: object) -> Event:
 
     kinds: dict[str, type[Event]] = {"completed": Completed, "failed": Failed, "crashed": Crashed}
     return kinds[status](run_id=run_id, occurred_at=at, **said)
-
-
-def _known(ledger: Ledger | None, run_id: str) -> Mapping[str, object] | None:
-    """The run's row, where the ledger can be asked and knows it."""
-    if ledger is None:
-        return None
-    try:
-        return ledger.get_run(run_id)
-    except LedgerError:
-        return None

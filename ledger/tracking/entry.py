@@ -6,21 +6,21 @@ import json
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
 from pydantic import JsonValue
 
-from ledger import origin
 from ledger.asking import Asking
 from ledger.errors import InvalidValue, LedgerError
-from ledger.events import Event, Launched, Resumed, Started, WandbAttached
+from ledger.events import Event, Launched, Resumed, WandbAttached
 from ledger.events.plain import plain_mapping
 from ledger.events.redaction import redact
 from ledger.projections.run import COLUMNS
 from ledger.recording import Recording
 from ledger.tracking import surroundings
 
-__all__ = ["BUSY_SECONDS_MAX", "Book", "Keeps", "Known", "Said", "Shared", "entry_events", "known_of", "said_of"]
+__all__ = ["BUSY_SECONDS_MAX", "Book", "Keeps", "Known", "Said", "Shared", "known_of", "launch_events", "said_of"]
 
 LOOK_SECONDS_MAX = 2.0
 BUSY_SECONDS_MAX = 0.5  # how long the writer, and a fork beside it, waits for a database before it spools
@@ -104,22 +104,17 @@ def _look(book: Keeps, said: Said) -> Known:
     return Known(True, row, launched, resumed)
 
 
-def entry_events(said: Said, known: Known, *, starts: bool) -> list[Event]:
-    """Return what is to be recorded at the start: what the ledger lacks of the launch, what is resumed, the start.
+def launch_events(said: Said, known: Known, at: datetime) -> list[Event]:
+    """Return what is to be recorded before a start: what the ledger lacks of the launch, and what is resumed.
 
-    Raises InvalidFact for what is not well formed. A process that does not speak for the run only joins it.
+    Raises InvalidFact for what is not well formed.
     """
     made: list[Event] = []
-    if not starts:
-        return []
-    launch = Launched(
-        run_id=said.run_id, config=said.config, self_reported=True, **said.fields
-    )  # refuses, if it has to
+    launch = Launched(run_id=said.run_id, occurred_at=at, config=said.config, self_reported=True, **said.fields)
     if not known.launched or _adds(said, known.row or {}):
         made.append(launch)
     if said.resumes_run_id is not None:
-        made += _resuming(said.run_id, said.resumes_run_id, known)
-    made.append(Started(run_id=said.run_id, process=origin.process()))
+        made += _resuming(said.run_id, said.resumes_run_id, known, at)
     return made
 
 
@@ -134,15 +129,17 @@ def _adds(said: Said, row: Mapping[str, object]) -> bool:
     return not isinstance(stored, str) or json.loads(stored) != ours
 
 
-def _resuming(run_id: str, resumed_run_id: str, known: Known) -> list[Event]:
+def _resuming(run_id: str, resumed_run_id: str, known: Known, at: datetime) -> list[Event]:
     """The other half of the link on the run that stopped, and its W&B run for the one that goes on."""
     if known.asked and known.resumed is None:
         return []  # there is no such run, and saying something of it would make one
-    made: list[Event] = [Resumed(run_id=resumed_run_id, resumed_by_run_id=run_id)]
+    made: list[Event] = [Resumed(run_id=resumed_run_id, occurred_at=at, resumed_by_run_id=run_id)]
     wandb_run_id = (known.resumed or {}).get("wandb_run_id")
     if wandb_run_id is not None:
         url, name = ((known.resumed or {}).get(column) for column in ("wandb_url", "wandb_name"))
-        made.append(WandbAttached(run_id=run_id, wandb_run_id=wandb_run_id, wandb_url=url, wandb_name=name))
+        made.append(
+            WandbAttached(run_id=run_id, occurred_at=at, wandb_run_id=wandb_run_id, wandb_url=url, wandb_name=name)
+        )
     return made
 
 

@@ -17,12 +17,12 @@ from pydantic import JsonValue
 
 from ledger import origin, porch
 from ledger.errors import AskedWrongly, InvalidValue
-from ledger.events import CheckpointSaved, Event, Heartbeat
+from ledger.events import CheckpointSaved, Event, Heartbeat, Started
 from ledger.settings import OFF, Settings
 from ledger.tracking import hooks
 from ledger.tracking.batching import plain_metrics
 from ledger.tracking.endings import Ending, by_exception
-from ledger.tracking.entry import Book, Said, entry_events, known_of
+from ledger.tracking.entry import Book, Known, Said, known_of, launch_events
 from ledger.tracking.harmless import harmless, say_once
 from ledger.tracking.last import Last, save
 from ledger.tracking.plan import Plan
@@ -104,7 +104,7 @@ class TrackedRun:
                     return self
                 other.give_up()  # a cell that was run again: its run goes on here
         book = self._plan.open_book()
-        events = entry_events(self._plan.said, known_of(book, self._plan.said), starts=self._plan.is_first)
+        events = self._opening(known_of(book, self._plan.said))
         self._writer = Writer(book, self.run_id, self._beat, self._plan.heartbeat_seconds)
         self.counted = self._writer.counted
         self._began_at = self._spoke_at = time.monotonic()
@@ -118,6 +118,13 @@ class TrackedRun:
             leave_word(RUNNING, run_id=self.run_id)
         self._writer.settle(ENTRY_SECONDS_MAX)
         return self
+
+    def _opening(self, known: Known) -> list[Event]:
+        """The first events; a process that does not speak for the run only joins it."""
+        if not self.speaks:
+            return []
+        at = origin.now()
+        return [*launch_events(self._plan.said, known, at), Started(run_id=self.run_id, process=origin.process())]
 
     def __enter__(self) -> Self:
         self._in_block = True

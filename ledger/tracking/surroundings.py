@@ -69,7 +69,7 @@ def rank() -> int:
 
 
 def under_slurm() -> bool:
-    return "SLURM_JOB_ID" in os.environ
+    return bool(os.environ.get("SLURM_JOB_ID"))
 
 
 def instance_id() -> str | None:

@@ -177,3 +177,21 @@ with ledger.track() as run: os.kill(os.getpid(), 9)
 
     assert done.returncode == 137
     assert end(place) == ("crashed", "signal", 137)
+
+
+def test_a_signal_that_comes_to_a_child_before_it_is_itself_ends_it(place: Place) -> None:
+    """It waits until the child has the handlers that were there before ours, and is not lost in between."""
+    script = """
+import os, signal
+os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGTERM))
+import ledger
+with ledger.track("r") as run:
+    child = os.fork()
+    if child == 0:
+        os._exit(7)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    code, out, err = place.run(script)
+
+    assert (code, out) == (0, f"-{signal.SIGTERM.value}\n"), err
+    assert end(place) == ("completed", None, None)

@@ -189,3 +189,14 @@ with ledger.track("r") as run:
     assert code == 0, err
     assert place.row()["wandb_run_id"] is None
     assert "wandb_attached" not in place.types()
+
+
+def test_a_replacement_under_exec_takes_over_too(place: Place) -> None:
+    """A spot replacement that exec runs gets the W&B run of the one that stopped, and both timelines say so."""
+    with place.ledger() as book:
+        book.insert_run("old", "w1", {})
+    words = [sys.executable, "-m", "ledger", "exec", "--run-id", "r", "--resumes", "old", "--", "true"]
+    subprocess.run(words, env=place.environment(), check=True, timeout=SECONDS_MAX)
+
+    assert (place.row("old")["wandb_run_id"], place.row()["wandb_run_id"]) == (None, "w1")
+    assert place.types("old")[-1] == "resumed"

@@ -73,7 +73,8 @@ def _examine(report: Report, ledger: Ledger, *, verify: bool) -> None:
 
 
 def _facts(report: Report, found: Inspection) -> None:
-    report.facts["journal mode"] = found.journal_mode
+    if found.journal_mode is not None:
+        report.facts["journal mode"] = found.journal_mode
     report.facts["events"] = f"{found.events}"
     report.facts["runs"] = f"{found.runs}" + (f", and {found.voided} voided" if found.voided else "")
     report.facts["migrations"] = ", ".join(f"{name} ({applied_at[:10]})" for name, applied_at in found.migrations)

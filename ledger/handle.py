@@ -11,13 +11,13 @@ from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from ledger.errors import LedgerUnreachable, NotConfigured, OnlyASpool
+from ledger.errors import HalfConfigured, MissingExtra, NotConfigured, OnlyASpool
 from ledger.settings import IN_MEMORY, OFF, Settings, is_spool, shown
 from ledger.sinks import Off, Onward, Sink, Straight
 
 if TYPE_CHECKING:
     from ledger.store.answers import Answers
-    from ledger.store.sqlite import Database
+    from ledger.store.database import Database
 
 __all__ = ["Handle"]
 
@@ -63,15 +63,23 @@ class Handle:
         return f"{type(self).__name__}({self.url!r})"
 
     def _database_of(self, settings: Settings) -> Database:
-        if not settings.url.startswith("sqlite:"):
-            raise LedgerUnreachable(
-                f"{shown(settings.url)}: this version keeps ledgers in SQLite files only. "
-                "Give a path, or set TRAINING_DB_PATH and unset TRAINING_DB_URL and the TRAINING_DB_HOST group."
+        if settings.url.startswith("postgres"):
+            try:
+                from ledger.store.postgres.database import ServerDatabase
+            except ImportError as exc:
+                raise MissingExtra("postgres") from exc
+            return ServerDatabase(
+                settings.url, synchronous=settings.synchronous, busy_seconds_max=self._busy_seconds_max
             )
-        from ledger.store.sqlite import MEMORY, Database
+        if not settings.url.startswith("sqlite:"):
+            raise HalfConfigured(
+                f"{shown(settings.url)}: a ledger lies in a SQLite file or on PostgreSQL. "
+                "Give a path, or postgresql://user@host/name."
+            )
+        from ledger.store.sqlite import MEMORY, SQLiteDatabase
 
         path = settings.url.removeprefix("sqlite://").removeprefix("/") or MEMORY
-        return Database(path, synchronous=settings.synchronous, busy_seconds_max=self._busy_seconds_max)
+        return SQLiteDatabase(path, synchronous=settings.synchronous, busy_seconds_max=self._busy_seconds_max)
 
     def _sink_of(self, settings: Settings) -> Sink:
         """Where what is recorded goes: decided once."""

@@ -15,7 +15,7 @@ from ledger.events.times import parse_moment
 
 if TYPE_CHECKING:
     from ledger.spool.kinds import SpoolWriter
-    from ledger.store.sqlite import Database
+    from ledger.store.database import Database
 
 __all__ = ["Off", "Onward", "Sink", "Straight"]
 

@@ -7,24 +7,25 @@ writes in the transaction that moves it, exactly once. An event that fails too o
 from __future__ import annotations
 
 import inspect
-import sqlite3
-import time
 from collections.abc import Callable
-from typing import Literal, overload
+from contextlib import closing
+from typing import Any, Literal, overload
 
 from ledger.errors import InvalidValue, PositionUnknown
 from ledger.events import Recorded
 from ledger.store import subscriptions
 from ledger.store.consumer import Consumer, Terms
-from ledger.store.following import POLL_SECONDS, behind, newest_position
+from ledger.store.database import Database
+from ledger.store.following import behind, newest_position
 from ledger.store.own_tables import attempt, attempt_within
-from ledger.store.sqlite import Database
+from ledger.store.statements import Connection
 from ledger.store.subscriptions import Parked, Progress
 
 __all__ = ["Parked", "Progress", "Subscription"]
 
 Handler = Callable[[Recorded], object]
-WritingHandler = Callable[[Recorded, sqlite3.Connection], object]
+# With a connection of the ledger's database: sqlite3's, or psycopg's.
+WritingHandler = Callable[[Recorded, Any], object]
 
 
 class Subscription:
@@ -66,9 +67,9 @@ class Subscription:
         while consumer.step():
             pass
         consumer.note()
-        while follow:
-            if not consumer.step():
-                time.sleep(POLL_SECONDS)
+        with closing(self._database.waiting()) as waiting:
+            while follow:
+                waiting.came() if consumer.step() else waiting.wait()
         return consumer.delivered
 
     def parked(self) -> list[Parked]:
@@ -93,22 +94,26 @@ class Subscription:
         if type(position) is not int or position < 0:
             raise InvalidValue("position", position, "a whole number of 0 or more is wanted")
         self._database.require()
-        with self._database.write() as connection:
-            newest = newest_position(connection)
-            if position > newest:
-                raise PositionUnknown(position, newest, "rewind(...)")
-            subscriptions.rewind(connection, self.name, position)
+        self._database.transact(lambda connection: self._rewind(connection, position))
+
+    def _rewind(self, connection: Connection, position: int) -> None:
+        newest = newest_position(connection)
+        if position > newest:
+            raise PositionUnknown(position, newest, "rewind(...)")
+        subscriptions.rewind(connection, self.name, position)
 
     def _again(self, event: Recorded, handler: Callable[..., object], *, together: bool) -> bool:
         failure = None if together else attempt(lambda: handler(event))
-        with self._database.write() as connection:
+
+        def settle(connection: Connection) -> bool:
             if not subscriptions.unpark(connection, self.name, event.position):
                 return not together and failure is None  # another has delivered it meanwhile
-            if together:
-                failure = attempt_within(connection, lambda: handler(event, connection))
-            if failure is not None:
-                subscriptions.park(connection, self.name, event.position, failure)
-        return failure is None
+            failed = attempt_within(connection, lambda: handler(event, connection)) if together else failure
+            if failed is not None:
+                subscriptions.park(connection, self.name, event.position, failed)
+            return failed is None
+
+        return self._database.transact(settle)
 
 
 def _check_handler(handler: object, *, together: bool) -> None:

@@ -10,9 +10,9 @@ from itertools import chain
 
 from ledger.errors import FileUnreadable, LedgerError
 from ledger.spool.kinds import Spool, Spooled
+from ledger.store.database import Database
 from ledger.store.holding import holds
 from ledger.store.merging import Arrival, Merged, Refusal, arriving, merge_arrivals
-from ledger.store.sqlite import Database
 
 __all__ = ["Synced", "sync", "sync_files"]
 

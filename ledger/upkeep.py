@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ledger.store.exporting import Exported
     from ledger.store.inspect import Inspection
     from ledger.store.merging import Merged
+    from ledger.store.sqlite import SQLiteDatabase
     from ledger.store.verify import Verification
     from ledger.syncing import Synced
 
@@ -94,7 +95,18 @@ class Upkeep(Handle):
         """Write the ledger as of one moment into one new file, while writers go on."""
         from ledger.store.backup import backup
 
-        return backup(self._database, destination)
+        return backup(self._file(), destination)
+
+    def _file(self) -> SQLiteDatabase:
+        """The ledger's file; a server has its own ways."""
+        from ledger.store.sqlite import SQLiteDatabase
+
+        if not isinstance(self._database, SQLiteDatabase):
+            raise AskedWrongly(
+                f"{self.url} is on a server, which is backed up as a whole: by its provider's snapshots or pg_dump. "
+                "A copy of the ledger in a file is made by `ledger copy --to FILE`."
+            )
+        return self._database
 
     def restore_backup(self, source: str | os.PathLike[str]) -> Restored:
         """Put a backup in this ledger's place, set its files aside, and return what the backup lacks.
@@ -103,7 +115,7 @@ class Upkeep(Handle):
         """
         from ledger.store.backup import restore
 
-        database = self._database
+        database = self._file()
         database.let_go()
         return restore(database.path, source)
 

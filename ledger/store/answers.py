@@ -15,7 +15,7 @@ from ledger.projections.liveness import Present
 from ledger.projections.stats import stats
 from ledger.projections.timeline import Entry, entries
 from ledger.store import reading, runs
-from ledger.store.sqlite import Database
+from ledger.store.database import Database
 from ledger.store.statements import Connection, Row
 
 __all__ = ["Answers", "check_types"]

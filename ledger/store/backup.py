@@ -13,7 +13,7 @@ from ledger.errors import InvalidValue, LedgerBusy, NotALedger
 from ledger.events.times import text_of
 from ledger.origin import utc_now
 from ledger.store.finishing import finished_file
-from ledger.store.sqlite import MEMORY, Database, connect
+from ledger.store.sqlite import MEMORY, SQLiteDatabase, connect
 from ledger.store.translation import translating
 
 __all__ = ["Restored", "backup", "restore"]
@@ -28,7 +28,7 @@ class Restored:
     newer_runs: tuple[str, ...] = ()
 
 
-def backup(database: Database, destination: str | os.PathLike[str]) -> Path:
+def backup(database: SQLiteDatabase, destination: str | os.PathLike[str]) -> Path:
     """Write one file that holds the ledger as of one moment, while writers go on.
 
     Raises InvalidValue when *destination* is there already: a backup never overwrites another.

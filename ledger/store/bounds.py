@@ -12,13 +12,14 @@ import sqlalchemy as sa
 from ledger.events.fact import Fact, Recorded
 from ledger.events.times import text_of
 from ledger.store.reading import fact_of, recorded
-from ledger.store.statements import Connection, Statement, StoredRow, compiled
+from ledger.store.statements import Connection, Statement, StoredRow, compiled, said
 from ledger.store.tables import stated_wandb_id, states_wandb_id, training_events
 
 __all__ = [
     "EVERYTHING",
     "Bounds",
     "accepted",
+    "conditions",
     "event_page",
     "is_known",
     "newest_position",
@@ -27,10 +28,12 @@ __all__ = [
 ]
 
 Clause = sa.ColumnElement[bool]
+Shape = tuple[str, ...]
 
-_END = text_of(datetime.max.replace(tzinfo=UTC))
+_END = text_of(datetime.max.replace(tzinfo=UTC))  # what bounds nothing
 _FACT = ("event_id", "run_id", "type", "schema_version", "occurred_at", "source", "payload")
 _FACT_LENGTH = len(_FACT)
+_MOMENTS = ("occurred_at_max", "recorded_at_max")
 
 
 @dataclass(frozen=True)
@@ -41,10 +44,9 @@ class Bounds:
     occurred_at_max: str = _END
     recorded_at_max: str = _END
 
-    def condition(self) -> str:
-        """Return what an event has to meet, as SQL that names the values; an index may serve where that is less."""
-        said = [name for name, least in _LEAST.items() if name == "position" or getattr(self, f"{name}_max") != least]
-        return " AND ".join(f"{name} <= :{name}_max" for name in said)
+    def shape(self) -> Shape:
+        """Return the names of the bounds that leave something out; an index may serve where those are few."""
+        return ("position_max", *(name for name in _MOMENTS if getattr(self, name) != _END))
 
     def values(self, **more: object) -> dict[str, object]:
         """Return the values of the parameters that statements have for the bounds, and *more*."""
@@ -52,12 +54,12 @@ class Bounds:
 
 
 EVERYTHING = Bounds(2**63 - 1)
-_LEAST = {"position": EVERYTHING.position_max, "occurred_at": _END, "recorded_at": _END}  # what bounds nothing
+_NEWEST = said("SELECT coalesce(max(position), 0) FROM training_events")
 
 
 def newest_position(connection: Connection) -> int:
     """Return the position of the newest event, 0 where there is none."""
-    newest: int = connection.execute("SELECT coalesce(max(position), 0) FROM training_events").fetchone()[0]
+    newest: int = _NEWEST.ask(connection).fetchone()[0]
     return newest
 
 
@@ -76,7 +78,7 @@ def event_page(  # noqa: PLR0917 -- called in one place
 ) -> list[Recorded]:
     """Return the next *size* events within the bounds, of one run or of all, behind the position *after*."""
     events = training_events.c
-    chosen = sa.select(*training_events.columns).where(*_within(), events.position > after)
+    chosen = sa.select(*training_events.columns).where(*conditions(), events.position > after)
     if types is not None:
         chosen = chosen.where(events.type.in_(types))
     if run_id is None:
@@ -97,22 +99,19 @@ def type_is_known(connection: Connection, type: str, bounds: Bounds) -> bool:
 
 
 def _any(column: sa.Column[object], value: str, connection: Connection, bounds: Bounds) -> bool:
-    asked = sa.exists().where(column == value, *_within())
+    asked = sa.exists().where(column == value, *conditions())
     return bool(compiled(sa.select(asked)).ask(connection, bounds.values()).fetchone()[0])
 
 
-def _within() -> list[Clause]:
-    events = training_events.c
-    return [
-        events.position <= sa.bindparam("position_max", None, type_=sa.Integer()),
-        events.occurred_at <= sa.bindparam("occurred_at_max", None, type_=sa.Text()),
-        events.recorded_at <= sa.bindparam("recorded_at_max", None, type_=sa.Text()),
-    ]
+def conditions(shape: Shape = ("position_max", *_MOMENTS)) -> list[Clause]:
+    """Return what an event has to meet to lie within bounds of this shape; the parameters are their values."""
+    columns = [(training_events.c[name.removesuffix("_max")], name) for name in shape]
+    return [column <= sa.bindparam(name, None, type_=column.type) for column, name in columns]
 
 
 def _facts() -> sa.Select[tuple[object, ...]]:
     events = training_events.c
-    return sa.select(*(events[name] for name in _FACT), events.recorded_at).where(*_within())
+    return sa.select(*(events[name] for name in _FACT), events.recorded_at).where(*conditions())
 
 
 @cache
@@ -124,7 +123,7 @@ def _of_run() -> Statement:
 @cache
 def _stating() -> Statement:
     stated = stated_wandb_id == sa.bindparam("the_id", type_=sa.Text())
-    return compiled(sa.select(training_events.c.run_id).where(states_wandb_id, stated, *_within()))
+    return compiled(sa.select(training_events.c.run_id).where(states_wandb_id, stated, *conditions()))
 
 
 def _read(row: StoredRow) -> tuple[Fact, str]:

@@ -6,12 +6,14 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ledger.events.fact import Recorded
 from ledger.store import subscriptions
+from ledger.store.database import Database
 from ledger.store.following import Wanted, look
 from ledger.store.own_tables import attempt, attempt_within
-from ledger.store.sqlite import Database
+from ledger.store.statements import Connection
 
 __all__ = ["Consumer", "Terms"]
 
@@ -29,6 +31,15 @@ class Terms:
     wanted: Wanted
     tries: int
     pause_seconds: float
+
+
+class _Done(NamedTuple):
+    """Where the checkpoint is after an event, and with what its handler failed, how often, and if it is parked."""
+
+    there: int
+    failure: Exception | None
+    failures: int
+    parked_with: str | None
 
 
 class Consumer:
@@ -57,7 +68,7 @@ class Consumer:
         for event in found.events:
             if not self._deliver(event):
                 return True
-        new = found.until > self._seen
+        new = found.until != self._seen
         self._seen = found.until
         if time.monotonic() - self._noted_at > NOTE_SECONDS:
             self.note()
@@ -66,35 +77,40 @@ class Consumer:
     def note(self) -> None:
         """Move the checkpoint over what was looked at and is not wanted."""
         self._noted_at = time.monotonic()
-        if self._seen > self._since:
-            with self._database.write() as connection:
-                there = subscriptions.advance(connection, self._terms.name, self._since, self._seen)
-            self._come_to(there)
+        if self._seen != self._since:
+            name, since, seen = self._terms.name, self._since, self._seen
+            self._come_to(self._database.transact(lambda c: subscriptions.advance(c, name, since, seen)))
 
     def _deliver(self, event: Recorded) -> bool:
         """Deliver one event; return whether the checkpoint is at it now, so that the next may come."""
-        name = self._terms.name
         failure = None if self._together else attempt(lambda: self._handler(event))
-        there, failures, parked_with = self._since, 0, None
-        with self._database.write() as connection:
-            if self._together:
-                if subscriptions.checkpoint(connection, name).position != self._since:
-                    return False  # another consumer has handled it, or somebody has rewound
-                failure = attempt_within(connection, lambda: self._handler(event, connection))
-            if failure is not None:
-                failures = subscriptions.fail(connection, name, self._since)
-                if failures >= self._terms.tries:
-                    parked_with = subscriptions.park(connection, name, event.position, failure)
-            if failure is None or parked_with is not None:
-                there = subscriptions.advance(connection, name, self._since, event.position)
-        self._come_to(there)
-        if failure is None:
+        done = self._database.transact(lambda connection: self._settle(connection, event, failure))
+        if done is None:
+            return False  # another consumer has handled it, or somebody has rewound
+        self._come_to(done.there)
+        if done.failure is None:
             self.delivered += 1
-        elif parked_with is not None:
-            self._warn(event, failures, parked_with)
-        elif failures:
-            time.sleep(min(PAUSE_SECONDS_MAX, self._terms.pause_seconds * 2 ** (failures - 1)))
-        return there == event.position
+        elif done.parked_with is not None:
+            self._warn(event, done.failures, done.parked_with)
+        elif done.failures:
+            time.sleep(min(PAUSE_SECONDS_MAX, self._terms.pause_seconds * 2 ** (done.failures - 1)))
+        return done.there == event.position
+
+    def _settle(self, connection: Connection, event: Recorded, failure: Exception | None) -> _Done | None:
+        """Write down what became of an event, together with what the handler writes where that is asked for."""
+        name, failures, parked_with = self._terms.name, 0, None
+        if self._together:
+            if subscriptions.held(connection, name).position != self._since:
+                return None
+            failure = attempt_within(connection, lambda: self._handler(event, connection))
+        if failure is not None:
+            failures = subscriptions.fail(connection, name, self._since)
+            if failures >= self._terms.tries:
+                parked_with = subscriptions.park(connection, name, event.position, failure)
+        there = self._since
+        if failure is None or parked_with is not None:
+            there = subscriptions.advance(connection, name, self._since, event.position)
+        return _Done(there, failure, failures, parked_with)
 
     def _come_to(self, there: int) -> None:
         self._database.checkpoint_after(range(self._since, there))

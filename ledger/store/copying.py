@@ -12,24 +12,30 @@ import sqlalchemy as sa
 
 from ledger.errors import InvalidValue, NotTheSame, shortened
 from ledger.progress import Pace, Watcher
-from ledger.store import replay
+from ledger.store import replay, state
+from ledger.store.database import Database
+from ledger.store.following import newest_position
 from ledger.store.inspect import replay_is_due
-from ledger.store.sqlite import MEMORY, Database
-from ledger.store.statements import Connection, Statement, StoredRow, bound, compiled
+from ledger.store.sqlite import SQLiteDatabase
+from ledger.store.statements import Connection, Statement, StoredRow, bound, compiled, on_server, said
 from ledger.store.tables import (
     PROJECTION,
     conflicts,
     parked,
-    state,
     subscriptions,
     training_events,
     training_heads,
 )
+from ledger.store.tables import state as states
+from ledger.store.writing import load_rows
 
 __all__ = ["Copied", "copy"]
 
 # What is carried over as it is; the rest is folded again from it.
 _KEPT = (training_events, training_heads, conflicts, subscriptions, parked)
+
+
+_NUMBERING_FROM = said("SELECT setval(pg_get_serial_sequence('training_events', 'position'), :next, false)")
 
 
 @dataclass(frozen=True)
@@ -53,9 +59,9 @@ def copy(source: Database, target: Database, watcher: Watcher | None = None) -> 
         with target.write() as there:
             _refuse_filled(there, target.place)
             there.execute("DELETE FROM ledger_state")  # what a new ledger knows of itself gives way
-            for table in (*_KEPT, state):
+            for table in (*_KEPT, states):
                 _carry(here, there, table, pace)
-            _carry_newest_position(here, there)
+            _carry_newest_position(here, there, total)
             runs = replay.rebuild(there)
             for table in (*_KEPT, PROJECTION.runs, PROJECTION.voided, PROJECTION.claims):
                 _compare(here, there, table, target.place, pace)
@@ -65,11 +71,15 @@ def copy(source: Database, target: Database, watcher: Watcher | None = None) -> 
 
 
 def _refuse_itself(source: Database, target: Database) -> None:
-    if target.path == MEMORY:
-        raise InvalidValue("to", target.path, "a ledger in a file is wanted")
-    here, there = Path(source.path), Path(target.path)
-    if here.exists() and there.exists() and there.samefile(here):
-        raise InvalidValue("to", target.path, "another place than the ledger's own is wanted")
+    if target.place == "memory":
+        raise InvalidValue("to", target.place, "a ledger that lasts is wanted")
+    if isinstance(source, SQLiteDatabase) and isinstance(target, SQLiteDatabase):
+        here, there = Path(source.path), Path(target.path)
+        same = here.exists() and there.exists() and there.samefile(here)
+    else:
+        same = getattr(source, "url", source) == getattr(target, "url", target)
+    if same:
+        raise InvalidValue("to", target.place, "another place than the ledger's own is wanted")
 
 
 def _refuse_filled(there: Connection, place: str) -> None:
@@ -90,8 +100,12 @@ def _carrying(table: sa.Table) -> Statement:
 
 
 def _carry(here: Connection, there: Connection, table: sa.Table, pace: Pace) -> None:
-    rows = _reading(table).ask(here)
-    there.executemany(_carrying(table).sql, _counted(rows, pace) if table is training_events else rows)
+    rows = _reading(table).rows(here)
+    counted = _counted(rows, pace) if table is training_events else rows
+    if on_server(there):
+        load_rows(there, table, table.columns.keys(), counted)
+    else:
+        there.executemany(_carrying(table).on(there).sql, counted)
 
 
 def _counted(rows: Iterable[StoredRow], pace: Pace) -> Iterator[StoredRow]:
@@ -100,16 +114,22 @@ def _counted(rows: Iterable[StoredRow], pace: Pace) -> Iterator[StoredRow]:
         pace.step()
 
 
-def _carry_newest_position(here: Connection, there: Connection) -> None:
-    """SQLite remembers the newest position apart from the events, and `verify` tells a cut tail by it."""
-    found = here.execute("SELECT seq FROM sqlite_sequence WHERE name = 'training_events'").fetchall()
+def _carry_newest_position(here: Connection, there: Connection, total: int) -> None:
+    """A file remembers the newest position apart from the events, and `verify` tells a cut tail by it."""
+    newest = newest_position(here)
+    if on_server(there):
+        _NUMBERING_FROM.run(there, {"next": newest + 1})
+        return
+    if on_server(here):  # there a transaction that was rolled back has left a hole
+        state.remember(there, state.HOLES, str(newest - total))
     there.execute("DELETE FROM sqlite_sequence WHERE name = 'training_events'")
-    there.executemany("INSERT INTO sqlite_sequence (name, seq) VALUES ('training_events', ?)", found)
+    if newest:
+        there.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('training_events', ?)", (newest,))
 
 
 def _compare(here: Connection, there: Connection, table: sa.Table, place: str, pace: Pace) -> None:
     names = table.columns.keys()
-    for ours, theirs in zip_longest(_reading(table).ask(here), _reading(table).ask(there)):
+    for ours, theirs in zip_longest(_reading(table).rows(here), _reading(table).rows(there)):
         if ours != theirs:
             what = f"{_first_difference(names, ours, theirs)} of {table.name}"
             raise NotTheSame(what, place, replay_is_due=replay_is_due(here))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from itertools import count
 
 from pydantic import JsonValue
 
@@ -17,8 +18,9 @@ from ledger.events.times import parse_moment, text_of
 from ledger.projections.claims import Claim, settle
 from ledger.projections.lifecycle import ENDED
 from ledger.store import log, reading
+from ledger.store.accepting import lock_wandb_ids
+from ledger.store.database import Database
 from ledger.store.projector import Projector, Tracked, claims_to
-from ledger.store.sqlite import Database
 from ledger.store.statements import Connection
 
 __all__ = ["append", "record"]
@@ -27,12 +29,12 @@ __all__ = ["append", "record"]
 Check = Callable[[Connection, Tracked, list[Fact]], list[Fact]]
 
 _MICROSECOND = timedelta(microseconds=1)
+_OF_CLAIMS = ("voided", "unvoided", "amended", "launched")  # a resumed run yields its id
 
 
 def append(database: Database, facts: Sequence[Fact], expected_version: int | None) -> list[Recorded]:
     """Accept events together or not at all, and return each as it is recorded."""
-    with database.write() as connection:
-        accepted = log.append(connection, facts, expected_version=expected_version)
+    accepted = database.transact(lambda connection: log.append(connection, facts, expected_version=expected_version))
     database.checkpoint_after(accepted.new)
     return [reading.recorded(row) for row in accepted.rows]
 
@@ -41,15 +43,25 @@ def record(database: Database, facts: list[Fact], about: str, *, now: bool) -> N
     """Accept what one call says of a run, if that may be said; with *now*, after all that the ledger knows of it."""
     if about != "launch":
         database.require()
-    with database.write() as connection:
-        projector = Projector(connection)
-        tracked = projector.run(facts[0].run_id)
-        if now:
-            _happen_now(tracked, facts)
-        facts = _CHECKS[about](connection, tracked, facts)
-        _check_wandb_ids(connection, tracked, facts)
-        accepted = log.append(connection, facts, projector=projector)
-    database.checkpoint_after(accepted.new)
+    tries = count()
+
+    def work(connection: Connection) -> Sequence[int]:
+        # What a try committed without hearing of it is there.
+        again = next(tries) > 0 and log.known(connection, facts)
+        return () if again else _accept(connection, facts, about, now=now).new
+
+    database.checkpoint_after(database.transact(work))
+
+
+def _accept(connection: Connection, facts: list[Fact], about: str, *, now: bool) -> log.Accepted:
+    projector = Projector(connection)
+    projector.lock([facts[0].run_id])
+    tracked = projector.run(facts[0].run_id)
+    if now:
+        _happen_now(tracked, facts)
+    left = _CHECKS[about](connection, tracked, facts)
+    _check_wandb_ids(connection, tracked, left)
+    return log.append(connection, left, projector=projector)
 
 
 def _happen_now(tracked: Tracked, facts: list[Fact]) -> None:
@@ -107,6 +119,7 @@ def _check_wandb_ids(connection: Connection, tracked: Tracked, facts: Sequence[F
     """Refuse a W&B id that another run holds and would not yield to this one."""
     life = tracked.life
     resumes: JsonValue = life.row["resumes_run_id"] if life else None
+    lock_wandb_ids(connection, _touched(tracked, facts))
     for fact in facts:
         stated = _stated(fact)
         resumes = stated.get("resumes_run_id", resumes)
@@ -121,6 +134,15 @@ def _check_wandb_ids(connection: Connection, tracked: Tracked, facts: Sequence[F
             holder = settle([*others, ours])
             if holder is not None and holder != tracked.run_id:
                 raise WandbRunTaken(wandb_run_id, holder)
+
+
+def _touched(tracked: Tracked, facts: Sequence[Fact]) -> set[str]:
+    """The W&B ids that these facts may give away, to be locked together: no two writers wait for each other."""
+    stated = {wandb_run_id for fact in facts if isinstance(wandb_run_id := _stated(fact).get("wandb_run_id"), str)}
+    life = tracked.life
+    if life and life.claim and (stated or any(fact.type in _OF_CLAIMS for fact in facts)):
+        stated.add(life.claim)
+    return stated
 
 
 def _stated(fact: Fact) -> dict[str, JsonValue]:

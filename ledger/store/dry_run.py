@@ -54,7 +54,7 @@ def changes(connection: Connection) -> Iterator[Change]:
 
 def _rows(connection: Connection, table: sa.Table, side: int) -> Iterator[Found]:
     names = table.columns.keys()
-    for row in compiled(sa.select(*table.columns).order_by(table.c.run_id)).ask(connection):
+    for row in compiled(sa.select(*table.columns).order_by(table.c.run_id)).rows(connection):
         made = dict(zip(names, row, strict=True))
         yield made["run_id"], side, table.name, made
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable
 
-from ledger.store.statements import Connection
 from ledger.store.tables import PROJECTION, Projection
 
 __all__ = ["keep_evidence", "suspects"]
@@ -12,7 +12,7 @@ __all__ = ["keep_evidence", "suspects"]
 _BOOKKEEPING = ("version", "chain", "newest_occurred_at", "newest_event_id", "first_recorded_at", "placed")
 
 
-def suspects(connection: Connection, tables: Projection) -> list[str]:
+def suspects(connection: sqlite3.Connection, tables: Projection) -> list[str]:
     """Return the runs whose head in *tables*, made from their events, differs from the ledger's own.
 
     Runs that were appended to meanwhile are among them; those differ no more once they are caught up with.
@@ -26,7 +26,7 @@ def suspects(connection: Connection, tables: Projection) -> list[str]:
     return [run_id for (run_id,) in connection.execute(asked)]
 
 
-def keep_evidence(connection: Connection, tables: Projection, run_ids: Iterable[str]) -> None:
+def keep_evidence(connection: sqlite3.Connection, tables: Projection, run_ids: Iterable[str]) -> None:
     """Let the heads of these runs say in *tables* what they say in the ledger, but for what the fold gives."""
     ours, made = PROJECTION.heads.name, tables.heads.name
     listed = ", ".join(_BOOKKEEPING)

@@ -11,16 +11,16 @@ from typing import IO
 
 from ledger.errors import LedgerUnreachable
 from ledger.progress import Pace, Watcher
+from ledger.store.database import Database
 from ledger.store.finishing import finished_file
 from ledger.store.reading import EVENT_COLUMNS, FACT_COLUMNS
-from ledger.store.sqlite import Database
-from ledger.store.statements import Connection
+from ledger.store.statements import Connection, said
 
 __all__ = ["Exported", "export"]
 
-_EVENTS = f"SELECT {', '.join(EVENT_COLUMNS)} FROM training_events ORDER BY position"
+_EVENTS = said(f"SELECT {', '.join(EVENT_COLUMNS)} FROM training_events ORDER BY position")
 _OF_THE_MAKER = (*FACT_COLUMNS, "digest")
-_CONFLICTS = f"SELECT {', '.join(_OF_THE_MAKER)} FROM training_conflicts ORDER BY rowid"
+_CONFLICTS = said(f"SELECT {', '.join(_OF_THE_MAKER)} FROM training_conflicts ORDER BY event_id, digest")
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def _write(connection: Connection, out: IO[bytes] | gzip.GzipFile, watcher: Watc
     events, conflicts = connection.execute(counts).fetchone()
     pace = Pace(events + conflicts, watcher)
     for names, asked in ((EVENT_COLUMNS, _EVENTS), (_OF_THE_MAKER, _CONFLICTS)):
-        for row in connection.execute(asked):
+        for row in asked.rows(connection):
             out.write(f"{json.dumps(dict(zip(names, row, strict=True)))}\n".encode())
             pace.step()
     pace.finish()

@@ -7,22 +7,24 @@ that would wait too long, or that has very many events, is read by itself.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
+from functools import cache
 from itertools import chain
 from operator import itemgetter
-from sqlite3 import Cursor
 from typing import NamedTuple, Protocol
+
+import sqlalchemy as sa
 
 from ledger.events.fact import loaded_all
 from ledger.events.upcast import understood
 from ledger.projections.fold import Step, fold_steps
 from ledger.projections.life import Life, Row
-from ledger.store.bounds import EVERYTHING, Bounds
+from ledger.store.bounds import EVERYTHING, Bounds, Shape, conditions
 from ledger.store.placing import placed
-from ledger.store.statements import Connection, StoredRow
+from ledger.store.spelling import each_named
+from ledger.store.statements import Connection, Statement, StoredRow, compiled
+from ledger.store.tables import training_events
 
 __all__ = ["WITNESSED", "FoldedRun", "Witness", "fold_of", "fold_run", "folded_runs"]
 
@@ -71,6 +73,7 @@ _TO_FOLD = (
     "payload", "chain",
 )  # fmt: skip
 WITNESSED = (*_TO_FOLD, "source", "digest")
+_EVENT = training_events.c
 
 _POSITION, _EVENT_ID, _RUN_ID, _VERSION, _TYPE, _SCHEMA, _AT, _RECORDED_AT, _PAYLOAD, _CHAIN = range(len(_TO_FOLD))
 
@@ -84,12 +87,11 @@ def folded_runs(
     meanwhile, that has to be one transaction, so that all of it is of one moment.
     """
     waiting = _Waiting(bounds, witness)
-    page = f"{_select(witness)} WHERE position > :after AND {bounds.condition()}"
+    page = _page(bounds.shape(), witnessed=witness is not None)
     after, more = -(2**63), True
     while more:
         with read() as connection:
-            values = bounds.values(after=after, size=PAGE)
-            rows = connection.execute(f"{page} ORDER BY position LIMIT :size", values).fetchall()
+            rows = page.run(connection, bounds.values(after=after, size=PAGE)).fetchall()
             if witness is not None:
                 witness.see(rows)
             whole = waiting.take(connection, rows)
@@ -98,8 +100,31 @@ def folded_runs(
         after = rows[-1][_POSITION] if rows else after
 
 
-def _select(witness: Witness | None) -> str:
-    return f"SELECT {', '.join(_TO_FOLD if witness is None else WITNESSED)} FROM training_events"
+def _select(*, witnessed: bool) -> sa.Select[*tuple[object, ...]]:
+    return sa.select(*(_EVENT[name] for name in (WITNESSED if witnessed else _TO_FOLD)))
+
+
+@cache
+def _page(shape: Shape, *, witnessed: bool) -> Statement:
+    """Some events behind a position, in order of positions."""
+    behind = _EVENT.position > sa.bindparam("after", None, type_=sa.BigInteger())
+    chosen = _select(witnessed=witnessed).where(behind, *conditions(shape))
+    return compiled(chosen.order_by(_EVENT.position).limit(sa.bindparam("size", None, type_=sa.BigInteger())))
+
+
+@cache
+def _of_run(shape: Shape, *, witnessed: bool, canonical: bool) -> Statement:
+    """All events of a run, in order of acceptance or in canonical order."""
+    chosen = _select(witnessed=witnessed).where(_EVENT.run_id == sa.bindparam("the_run", None), *conditions(shape))
+    return compiled(chosen.order_by(*((_EVENT.occurred_at, _EVENT.event_id) if canonical else (_EVENT.version,))))
+
+
+@cache
+def _counting(shape: Shape) -> Statement:
+    named = each_named("the_runs")
+    counted = sa.select(sa.func.count()).select_from(training_events)
+    counted = counted.where(_EVENT.run_id == named.c.value, *conditions(shape))
+    return compiled(sa.select(named.c.value, counted.scalar_subquery()).select_from(named))
 
 
 class _Waiting:
@@ -174,9 +199,8 @@ def fold_run(
     """Fold the *count* events of one run within the bounds; of very many only a part is held at a time."""
     head, length, at_once = _Head(), 0, True
     steps: list[Step] = []
-    asked = f"{_select(witness)} WHERE run_id = :the_run AND {bounds.condition()}"
-    values = bounds.values(the_run=run_id)
-    for rows in _pages(connection.execute(f"{asked} ORDER BY version", values)):
+    witnessed, shape, values = witness is not None, bounds.shape(), bounds.values(the_run=run_id)
+    for rows in _of_run(shape, witnessed=witnessed, canonical=False).pages(connection, values, PAGE):
         if witness is not None:
             witness.follow(run_id, rows)
         part = _steps(rows)
@@ -189,12 +213,8 @@ def fold_run(
             steps.clear()
     if at_once:
         return head.folded(run_id, fold_steps(run_id, sorted(steps)))
-    pages = _pages(connection.execute(f"{asked} ORDER BY occurred_at, event_id", values))
+    pages = _of_run(shape, witnessed=witnessed, canonical=True).pages(connection, values, PAGE)
     return head.folded(run_id, fold_steps(run_id, chain.from_iterable(map(_steps, pages))))
-
-
-def _pages(cursor: Cursor) -> Iterator[list[StoredRow]]:
-    return iter(partial(cursor.fetchmany, PAGE), [])
 
 
 def fold_of(connection: Connection, run_id: str, bounds: Bounds) -> FoldedRun | None:
@@ -210,10 +230,8 @@ def _counts(connection: Connection, run_ids: Sequence[str], bounds: Bounds) -> l
     An id with a NUL, which only somebody behind the ledger's back can have put there, has none: SQLite's
     functions end a text at it, and would count those of another run.
     """
-    counted = f"SELECT count(*) FROM training_events WHERE run_id = named.value AND {bounds.condition()}"
-    asked = f"SELECT named.value, ({counted}) FROM json_each(:named) AS named"
     named = [run_id for run_id in run_ids if "\0" not in run_id]
-    found = connection.execute(asked, bounds.values(named=json.dumps(named))) if named else ()
+    found = _counting(bounds.shape()).run(connection, bounds.values(the_runs=named)) if named else ()
     return [(run_id, count) for run_id, count in found if count]
 
 

@@ -1,7 +1,9 @@
 """Read on: the events behind a position, those that are there and then those that come.
 
-A writer holds the write lock from the giving of a position to its commit, so positions become visible in
-their order, and who remembers how far he has looked skips none.
+On a file a writer holds the write lock from the giving of a position to its commit, so positions become visible
+in their order, and who remembers how far he has looked skips none. On PostgreSQL they do not: there events are seen
+in the order of their transactions, and only those of transactions that are older than any that goes on
+(docs/decisions/0005).
 
 Whether something came is asked of the newest position, through the pool: some 20 microseconds. PRAGMA
 data_version costs the same, but has to be asked of one connection for ever, which forks and replaced files take away.
@@ -9,24 +11,24 @@ data_version costs the same, but has to be asked of one connection for ever, whi
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Sequence
+from contextlib import closing
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.sql.operators import custom_op
 
 from ledger.errors import PositionUnknown
 from ledger.events.fact import Recorded
+from ledger.store import bounds
+from ledger.store.database import Database
 from ledger.store.reading import recorded
-from ledger.store.sqlite import Database
-from ledger.store.statements import Connection, Statement, compiled
+from ledger.store.spelling import not_by_index
+from ledger.store.statements import Connection, Statement, compiled, is_sqlite, said
 from ledger.store.tables import training_events
 
-__all__ = ["POLL_SECONDS", "Look", "Wanted", "behind", "event_at", "follow", "look", "newest_position"]
+__all__ = ["Look", "Wanted", "behind", "event_at", "follow", "look", "newest_position", "place_of"]
 
-POLL_SECONDS = 0.01
 WAY = "follow(after=...)"
 EVENTS_MAX = 500  # at one look
 POSITIONS_MAX = 5_000  # at one look: where few are wanted, a fork does not wait for a long one
@@ -49,16 +51,16 @@ class Look(NamedTuple):
 def follow(database: Database, after: int, wanted: Wanted) -> Generator[Recorded, None, None]:
     """Yield wanted events behind *after* for ever; raise PositionUnknown where another ledger was put in place."""
     event_id: str | None = None
-    while True:
-        with database.read() as connection:
-            if event_id not in (None, event_at(connection, after)):
-                raise PositionUnknown(after, newest_position(connection), WAY)
-            found = look(connection, after, wanted)
-            event_id = event_at(connection, found.until)
-        yield from found.events
-        if found.until == after:
-            time.sleep(POLL_SECONDS)
-        after = found.until
+    with closing(database.waiting()) as waiting:
+        while True:
+            with database.read() as connection:
+                if event_id not in (None, event_at(connection, after)):
+                    raise PositionUnknown(after, newest_position(connection), WAY)
+                found = look(connection, after, wanted)
+                event_id = event_at(connection, found.until)
+            yield from found.events
+            waiting.wait() if found.until == after else waiting.came()
+            after = found.until
 
 
 def look(connection: Connection, after: int, wanted: Wanted, way: str = WAY) -> Look:
@@ -69,54 +71,112 @@ def look(connection: Connection, after: int, wanted: Wanted, way: str = WAY) -> 
     newest = newest_position(connection)
     if newest < after:
         raise PositionUnknown(after, newest, way)
+    if not is_sqlite(connection):
+        return _look_below_horizon(connection, after, wanted)
     if newest == after:
         return Look((), after)
     # What is not after `newest` is committed, so the page below, which sees a later state, lacks none of it.
-    until = min(newest, after + POSITIONS_MAX)
-    values = {"after": after, "until": until, "the_run": wanted.run_id}
-    statement = _page(wanted.types, of_run=wanted.run_id is not None)
-    events = [recorded(row) for row in statement.ask(connection, values)]
+    return _page(connection, wanted, min(newest, after + POSITIONS_MAX), after=after)
+
+
+def _look_below_horizon(connection: Connection, after: int, wanted: Wanted) -> Look:
+    seen = place_of(connection, after)
+    found = _STRETCH.run(connection, {"transaction": seen.transaction, "after": seen.position}).fetchone()
+    if found is None:
+        return Look((), after)
+    until = Place(*found)
+    values = {"transaction": seen.transaction, "last_transaction": until.transaction}
+    return _page(connection, wanted, until.position, after=seen.position, **values)
+
+
+def _page(connection: Connection, wanted: Wanted, until: int, **values: object) -> Look:
+    statement = _paging(wanted.types, of_run=wanted.run_id is not None, on_file=is_sqlite(connection))
+    rows = statement.ask(connection, {**values, "until": until, "the_run": wanted.run_id})
+    events = [recorded(row) for row in rows]
     return Look(events, events[-1].position if len(events) == EVENTS_MAX else until)
 
 
+class Place(NamedTuple):
+    """Where an event stands in the order in which followers see them: on a file, by its position alone."""
+
+    transaction: int
+    position: int
+
+
+def place_of(connection: Connection, position: int) -> Place:
+    """Return the place of the event at a position, or of the nearest before it."""
+    if is_sqlite(connection):
+        return Place(0, position)
+    return Place(*(_PLACE.run(connection, {"position": position}).fetchone() or (-1, 0)))
+
+
+_PLACE = said(
+    "SELECT transaction_id, position FROM training_events WHERE position <= :position ORDER BY position DESC LIMIT 1"
+)
+_STRETCH = said(
+    "SELECT transaction_id, position FROM ("
+    " SELECT transaction_id, position FROM training_events"
+    " WHERE (transaction_id, position) > (:transaction, :after) AND transaction_id < ledger_horizon()"
+    f" ORDER BY transaction_id, position LIMIT {POSITIONS_MAX}"
+    ") AS stretch ORDER BY transaction_id DESC, position DESC LIMIT 1"
+)
+_NEWEST_ON_FILE = said("SELECT seq FROM sqlite_sequence WHERE name = 'training_events'")
+_EVENT_AT = said("SELECT event_id FROM training_events WHERE position = :position")
+
+
 def newest_position(connection: Connection) -> int:
-    """Return the newest position that was given out, whatever was deleted behind the ledger's back; 0 for none."""
-    asked = "SELECT seq FROM sqlite_sequence WHERE name = 'training_events'"
-    (position,) = connection.execute(asked).fetchone() or (0,)
+    """Return the newest position, on a file whatever was deleted behind the ledger's back; 0 for none."""
+    if not is_sqlite(connection):
+        return bounds.newest_position(connection)
+    (position,) = _NEWEST_ON_FILE.ask(connection).fetchone() or (0,)
     return int(position)
 
 
 def event_at(connection: Connection, position: int) -> str | None:
     """Return the id of the event at a position."""
-    asked = "SELECT event_id FROM training_events WHERE position = ?"
-    (event_id,) = connection.execute(asked, (position,)).fetchone() or (None,)
+    (event_id,) = _EVENT_AT.run(connection, {"position": position}).fetchone() or (None,)
     return event_id
 
 
 def behind(connection: Connection, position: int, wanted: Wanted) -> int:
     """Count the wanted events behind a position."""
-    chosen = _of(
-        sa.select(sa.func.count()).select_from(training_events), wanted.types, of_run=wanted.run_id is not None
-    )
-    values = {"after": position, "the_run": wanted.run_id}
+    place = place_of(connection, position)
+    counting = sa.select(sa.func.count()).select_from(training_events)
+    chosen = _of(counting, wanted.types, of_run=wanted.run_id is not None, on_file=is_sqlite(connection))
+    values = {"transaction": place.transaction, "after": place.position, "the_run": wanted.run_id}
     number: int = compiled(chosen).ask(connection, values).fetchone()[0]
     return number
 
 
 @lru_cache(maxsize=64)
-def _page(types: tuple[str, ...] | None, *, of_run: bool) -> Statement:
-    events = training_events.c
-    chosen = _of(sa.select(*events), types, of_run=of_run).where(events.position <= sa.bindparam("until", 0))
-    return compiled(chosen.order_by(events.position).limit(EVENTS_MAX))
+def _paging(types: tuple[str, ...] | None, *, of_run: bool, on_file: bool) -> Statement:
+    chosen = _of(sa.select(*_EVENT), types, of_run=of_run, on_file=on_file)
+    place, until = _places("last_transaction", "until", on_file=on_file)
+    order = (_EVENT.position,) if on_file else (_TRANSACTION, _EVENT.position)
+    return compiled(chosen.where(place <= until).order_by(*order).limit(sa.literal_column(f"{EVENTS_MAX}")))
 
 
 def _of(
-    chosen: sa.Select[*tuple[object, ...]], types: tuple[str, ...] | None, *, of_run: bool
+    chosen: sa.Select[*tuple[object, ...]], types: tuple[str, ...] | None, *, of_run: bool, on_file: bool
 ) -> sa.Select[*tuple[object, ...]]:
-    events = training_events.c
-    chosen = chosen.where(events.position > sa.bindparam("after", 0))
+    place, after = _places("transaction", "after", on_file=on_file)
+    chosen = chosen.where(place > after)
     if types is not None:
-        chosen = chosen.where(events.type.in_(types))
-    # The plus keeps SQLite from the index of runs, which would lead it through the run's whole past each time.
-    the_run: sa.ColumnElement[str] = sa.UnaryExpression(events.run_id, operator=custom_op("+"))
-    return chosen.where(the_run == sa.bindparam("the_run", "")) if of_run else chosen
+        chosen = chosen.where(_EVENT.type.in_(types))
+    # The index of runs would lead SQLite through the run's whole past each time.
+    the_run = sa.bindparam("the_run", None, type_=sa.Text())
+    return chosen.where(not_by_index(_EVENT.run_id) == the_run) if of_run else chosen
+
+
+_EVENT = training_events.c
+_TRANSACTION = sa.column("transaction_id", sa.BigInteger())
+
+
+def _places(transaction: str, position: str, *, on_file: bool) -> tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]]:
+    """The place of an event, and the parameters for one to compare it with."""
+    given = sa.bindparam(position, None, type_=sa.BigInteger())
+    if on_file:
+        return _EVENT.position, given
+    return sa.tuple_(_TRANSACTION, _EVENT.position), sa.tuple_(
+        sa.bindparam(transaction, None, type_=sa.BigInteger()), given
+    )

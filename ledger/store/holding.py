@@ -7,8 +7,8 @@ from itertools import islice
 
 from ledger.errors import InvalidFact
 from ledger.events.lines import parse_line
+from ledger.store.database import Database
 from ledger.store.merging import HERE, digests
-from ledger.store.sqlite import Database
 
 __all__ = ["holds"]
 

@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from ledger.events.fact import loaded
 from ledger.projections.claims import settle
 from ledger.store.projector import claims_to
-from ledger.store.statements import Connection
+from ledger.store.statements import Connection, said
 
 __all__ = ["holder_of", "sources_of"]
+
+
+_SOURCES = said("SELECT DISTINCT source FROM training_events WHERE run_id = :run_id AND type = :type")
 
 
 def holder_of(connection: Connection, wandb_run_id: str) -> str | None:
@@ -19,6 +22,5 @@ def holder_of(connection: Connection, wandb_run_id: str) -> str | None:
 
 def sources_of(connection: Connection, run_id: str, type: str) -> Iterator[dict[str, object]]:
     """Yield who says a run's events of one type, each source once."""
-    asked = "SELECT DISTINCT source FROM training_events WHERE run_id = ? AND type = ?"
-    for (source,) in connection.execute(asked, (run_id, type)).fetchall():
+    for (source,) in _SOURCES.run(connection, {"run_id": run_id, "type": type}).fetchall():
         yield dict(loaded(source))

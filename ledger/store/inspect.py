@@ -15,7 +15,8 @@ from ledger.events.upcast import understood
 from ledger.projections.claims import Claim, settle
 from ledger.projections.stamp import fold_stamp
 from ledger.store import state
-from ledger.store.statements import Connection, compiled
+from ledger.store.spelling import seconds_between
+from ledger.store.statements import Connection, compiled, is_sqlite
 from ledger.store.tables import (
     conflicts,
     migrations,
@@ -64,7 +65,7 @@ class Conflict:
 class Inspection:
     """A ledger at one moment."""
 
-    journal_mode: str
+    journal_mode: str | None  # of a file
     replay_is_due: bool
     events: int
     runs: int
@@ -80,9 +81,8 @@ class Inspection:
 
 def inspect(connection: Connection) -> Inspection:
     """Look at the whole ledger; the connection has to be in a transaction, so that it is of one moment."""
-    (journal_mode,) = connection.execute("PRAGMA journal_mode").fetchone()
     return Inspection(
-        journal_mode=journal_mode,
+        journal_mode=_journal_mode(connection),
         replay_is_due=replay_is_due(connection),
         events=_count(connection, training_events),
         runs=_count(connection, training_runs),
@@ -97,6 +97,10 @@ def inspect(connection: Connection) -> Inspection:
     )
 
 
+def _journal_mode(connection: Connection) -> str | None:
+    return str(connection.execute("PRAGMA journal_mode").fetchone()[0]) if is_sqlite(connection) else None
+
+
 def replay_is_due(connection: Connection) -> bool:
     """Whether the tables were folded by other rules than this code's, as far as anybody wrote it down."""
     by = state.named(connection, state.FOLDED_BY).get(state.FOLDED_BY)
@@ -105,6 +109,8 @@ def replay_is_due(connection: Connection) -> bool:
 
 def damage(connection: Connection) -> str | None:
     """Return the first thing that SQLite itself finds wrong with the file, None where it finds nothing."""
+    if not is_sqlite(connection):
+        return None
     (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     return None if verdict == "ok" else str(verdict)
 
@@ -127,14 +133,14 @@ def _unreadable(connection: Connection) -> tuple[tuple[str, int], ...]:
 
 def _ahead(connection: Connection) -> tuple[Ahead, ...]:
     events = training_events.c
-    hours = (sa.func.julianday(events.occurred_at) - sa.func.julianday(events.recorded_at)) * 24
+    hours = seconds_between(events.occurred_at, events.recorded_at) / sa.literal_column("3600.0")
     asked = (
         sa.select(events.run_id, sa.func.count(), sa.func.max(hours))
         .where(events.occurred_at > events.recorded_at, hours > AHEAD_HOURS_MAX)
         .group_by(events.run_id)
         .order_by(events.run_id)
     )
-    return tuple(Ahead(*row) for row in compiled(asked).ask(connection))
+    return tuple(Ahead(run_id, number, float(most)) for run_id, number, most in compiled(asked).ask(connection))
 
 
 def _contested(connection: Connection) -> Iterable[Contested]:

@@ -11,11 +11,12 @@ from ledger.projections.filters import Condition
 from ledger.projections.lifecycle import ENDED
 from ledger.projections.liveness import LEASES_MAX, LIVENESS, NEEDS_A_LOOK, Present
 from ledger.projections.run import STATUSES
+from ledger.store.spelling import MOMENT, lease_in, seconds_between
 from ledger.store.tables import training_heads
 
 __all__ = ["is_among", "liveness_of", "needs_a_look", "values_of"]
 
-_MOMENT = sa.bindparam("the_moment", None, type_=sa.Text())
+_MOMENT = sa.bindparam("the_moment", None, type_=MOMENT)
 _LATE: sa.BindParameter[float] = sa.bindparam("launch_late_seconds", None, type_=sa.Double())
 _LOST: sa.BindParameter[float] = sa.bindparam("launch_lost_seconds", None, type_=sa.Double())
 
@@ -32,9 +33,8 @@ def values_of(present: Present) -> dict[str, object]:
 def liveness_of(runs: sa.FromClause) -> sa.Label[str]:
     """Return the liveness of a row; the ended, which are most, cost it nothing."""
     heads = training_heads.alias("head")
-    lease = sa.func.json_extract(heads.c.beside, sa.literal_column("'$.lease'"))
-    held = sa.select(lease).where(heads.c.run_id == runs.c.run_id).scalar_subquery()
-    launched, seen = _seconds_since(runs.c.created_at), _seconds_since(runs.c.last_seen_at)
+    held = sa.select(lease_in(heads.c.beside)).where(heads.c.run_id == runs.c.run_id).scalar_subquery()
+    launched, seen = (seconds_between(_MOMENT, runs.c[name]) for name in ("created_at", "last_seen_at"))
     words = {name: _word(name) for name in LIVENESS}
     is_launched = runs.c.status == _word("launched")
     return sa.case(
@@ -78,9 +78,3 @@ def needs_a_look(runs: sa.FromClause) -> sa.ColumnElement[int]:
 
 def _word(name: str) -> sa.ColumnElement[str]:
     return sa.literal_column(f"'{name}'", sa.Text())
-
-
-def _seconds_since(moment: sa.ColumnElement[object]) -> sa.ColumnElement[float]:
-    days: sa.ColumnElement[float] = sa.func.julianday(_MOMENT) - sa.func.julianday(moment)
-    # A day's fraction is a float, whose last digits would make 600 s more than 600 s.
-    return sa.func.round(days * sa.literal_column("86400.0"), sa.literal_column("3"))

@@ -6,23 +6,25 @@ time, and never refuses because of a run's state. What is known already is answe
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+
+import sqlalchemy as sa
 
 from ledger import origin
 from ledger.errors import AskedWrongly, EventConflict, WrongExpectedVersion
 from ledger.events.fact import Fact, chained
 from ledger.events.times import text_of
+from ledger.store.accepting import insert_events
 from ledger.store.projector import Projector
 from ledger.store.reading import EVENT_COLUMNS
-from ledger.store.statements import Connection, StoredRow, inserting
+from ledger.store.spelling import among
+from ledger.store.statements import Connection, StoredRow, compiled, said
 from ledger.store.tables import training_events
 
-__all__ = ["Accepted", "append"]
+__all__ = ["Accepted", "append", "known"]
 
-_LISTED = ", ".join(EVENT_COLUMNS)
-_KNOWN = f"SELECT {_LISTED} FROM training_events WHERE event_id = ?"
-_KNOWN_MANY = f"SELECT {_LISTED} FROM training_events WHERE event_id IN (SELECT value FROM json_each(?))"
+_KNOWN = said(f"SELECT {', '.join(EVENT_COLUMNS)} FROM training_events WHERE event_id = :event_id")
+_KNOWN_MANY = compiled(sa.select(training_events).where(among(training_events.c.event_id, "ids")))
 _RUN_ID, _DIGEST = EVENT_COLUMNS.index("run_id"), EVENT_COLUMNS.index("digest")
 
 
@@ -31,7 +33,7 @@ class Accepted:
 
     __slots__ = ("new", "rows")
 
-    def __init__(self, rows: list[StoredRow], new: range) -> None:
+    def __init__(self, rows: list[StoredRow], new: Sequence[int]) -> None:
         self.rows = rows
         self.new = new
 
@@ -51,8 +53,9 @@ def append(
     at another version.
     """
     projector = projector or Projector(connection)
+    projector.lock({fact.run_id for fact in facts})
     recorded_at = text_of(origin.now())
-    answers = _known(connection, facts)
+    answers = known(connection, facts)
     if expected_version is not None:
         _check_version(projector, [fact for fact in facts if fact.event_id not in answers], expected_version)
     new: dict[str, StoredRow] = {}
@@ -66,20 +69,20 @@ def append(
             if conflicting is None:
                 raise EventConflict(fact.event_id, there[_RUN_ID])
             conflicting.append(fact)
-    positions = _insert(connection, [row[1:] for row in new.values()])
+    positions = insert_events(connection, [row[1:] for row in new.values()])
     for position, (event_id, row) in zip(positions, new.items(), strict=True):
         answers[event_id] = (position, *row[1:])
         projector.run(row[_RUN_ID]).place(position, recorded_at)
-    if new:
-        projector.save()
+    projector.save()
     return Accepted([answers[fact.event_id] for fact in facts], positions)
 
 
-def _known(connection: Connection, facts: Sequence[Fact]) -> dict[str, StoredRow]:
+def known(connection: Connection, facts: Sequence[Fact]) -> dict[str, StoredRow]:
+    """Return the stored row of each of these facts whose id is known, by its id."""
     if len(facts) == 1:
-        rows = connection.execute(_KNOWN, (facts[0].event_id,)).fetchall()
+        rows = _KNOWN.run(connection, {"event_id": facts[0].event_id}).fetchall()
     else:
-        rows = connection.execute(_KNOWN_MANY, (json.dumps([fact.event_id for fact in facts]),)).fetchall()
+        rows = _KNOWN_MANY.run(connection, {"ids": [fact.event_id for fact in facts]}).fetchall()
     return {row[1]: row for row in rows}
 
 
@@ -112,16 +115,3 @@ def _accept(projector: Projector, fact: Fact, digest: str, recorded_at: str) -> 
         digest,
         chain,
     )
-
-
-def _insert(connection: Connection, rows: Sequence[StoredRow]) -> range:
-    """Insert rows without positions and return the positions they got: the write lock makes them neighbours."""
-    if not rows:
-        return range(0)
-    sql = inserting(training_events).sql
-    if len(rows) == 1:
-        last = connection.execute(sql, rows[0]).lastrowid or 0  # None is only what no INSERT was run for
-    else:
-        connection.executemany(sql, rows)
-        (last,) = connection.execute("SELECT last_insert_rowid()").fetchone()
-    return range(last - len(rows) + 1, last + 1)

@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import NamedTuple, Protocol
 
-from sqlalchemy.dialects.sqlite import insert
+import sqlalchemy as sa
 
 from ledger import origin
 from ledger.errors import InvalidFact, NotTheSame
@@ -21,10 +20,11 @@ from ledger.events.lines import parse_line
 from ledger.events.times import text_of
 from ledger.progress import Pace, Watcher
 from ledger.store import log
+from ledger.store.database import Database
 from ledger.store.reading import FACT_COLUMNS
-from ledger.store.sqlite import Database
-from ledger.store.statements import Connection, Statement, bound, compiled
-from ledger.store.tables import conflicts
+from ledger.store.spelling import among
+from ledger.store.statements import Connection, Statement, compiled, said
+from ledger.store.tables import conflicts, training_events
 
 __all__ = ["HERE", "Arrival", "Merged", "Refusal", "Source", "arriving", "digests", "merge_arrivals", "merge_source"]
 
@@ -154,11 +154,16 @@ def _merge_batch(database: Database, batch: Sequence[Arrival], came_from: str) -
     known = digests(database, facts, _EVENTS) if database.exists() else set()
     others = [fact for fact in facts if (fact.event_id, fact.digest()) not in known]
     conflicting: list[Fact] = []
-    new = range(0)
+    new: Sequence[int] = ()
+
+    def accept(connection: Connection) -> Sequence[int]:
+        conflicting.clear()
+        accepted = log.append(connection, others, conflicting=conflicting)
+        _keep(connection, conflicting, came_from)
+        return accepted.new
+
     if others:
-        with database.write() as connection:
-            new = log.append(connection, others, conflicting=conflicting).new
-            _keep(connection, conflicting, came_from)
+        new = database.transact(accept)
         database.checkpoint_after(new)
     aside = {id(fact) for fact in conflicting}
     refusals = [refusal for arrival in batch if (refusal := _refusal(arrival, aside)) is not None]
@@ -175,10 +180,11 @@ def _refusal(arrival: Arrival, aside: set[int]) -> Refusal | None:
     return Refusal(arrival.where, arrival.event.event_id, reason)
 
 
-@cache
-def _keeping() -> Statement:
-    values = bound(conflicts, conflicts.columns.keys())
-    return compiled(insert(conflicts).values(values).on_conflict_do_nothing())
+_KEPT = conflicts.columns.keys()
+_KEEPING = said(
+    f"INSERT INTO training_conflicts ({', '.join(_KEPT)}) VALUES ({', '.join(f':{name}' for name in _KEPT)})"
+    " ON CONFLICT DO NOTHING"
+)
 
 
 def _keep(connection: Connection, facts: Iterable[Fact], came_from: str) -> None:
@@ -187,18 +193,22 @@ def _keep(connection: Connection, facts: Iterable[Fact], came_from: str) -> None
     for fact in facts:
         said = {name: getattr(fact, name) for name in FACT_COLUMNS}
         beside = {"digest": fact.digest(), "refused_at": refused_at, "came_from": came_from}
-        _keeping().run(connection, {**said, **beside})
+        _KEEPING.run(connection, {**said, **beside})
 
 
-_EVENTS = "SELECT event_id, digest FROM training_events WHERE event_id IN (SELECT value FROM json_each(?1))"
-HERE = f"{_EVENTS} UNION ALL {_EVENTS.replace('training_events', 'training_conflicts')}"
+def _with_digest(table: sa.Table) -> sa.Select[str, str]:
+    return sa.select(table.c.event_id, table.c.digest).where(among(table.c.event_id, "ids"))
 
 
-def digests(database: Database, facts: Iterable[Fact], asked: str) -> set[tuple[str, str]]:
+_EVENTS = compiled(_with_digest(training_events))
+HERE = compiled(sa.union_all(_with_digest(training_events), _with_digest(conflicts)))
+
+
+def digests(database: Database, facts: Iterable[Fact], asked: Statement) -> set[tuple[str, str]]:
     """Return the ids of these facts that are there, each with every digest that it has there."""
-    ids = json.dumps([fact.event_id for fact in facts])
+    ids = [fact.event_id for fact in facts]
     with database.read() as connection:
-        return set(connection.execute(asked, (ids,)))
+        return set(asked.run(connection, {"ids": ids}))
 
 
 def _prove(database: Database, source: Source, pace: Pace) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from typing import cast
 
-from ledger.store.statements import Connection
+from ledger.store.statements import Connection, on_server
 from ledger.store.tables import metadata
 
-__all__ = ["attempt", "attempt_within"]
+__all__ = ["OURS", "REFUSED", "SAVEPOINT", "attempt", "attempt_within"]
 
-_SAVEPOINT = "ledger_delivery"
-_OURS = frozenset(metadata.tables) | {"sqlite_sequence"}
+SAVEPOINT = "ledger_delivery"
+OURS = frozenset(metadata.tables) | {"sqlite_sequence"}
 # Which of the two names that SQLite gives with an action is the table's.
 _FIRST = frozenset({sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE, sqlite3.SQLITE_DROP_TABLE})
 _SECOND = frozenset(
@@ -23,7 +24,7 @@ _SECOND = frozenset(
         sqlite3.SQLITE_DROP_TRIGGER,
     }
 )
-_REFUSED = (
+REFUSED = (
     "A handler in the ledger's transaction writes to tables of its own only, and leaves BEGIN, COMMIT and ROLLBACK "
     "to the subscription (`with connection:` and executescript commit)."
 )
@@ -40,18 +41,26 @@ def attempt(handler: Callable[[], object]) -> Exception | None:
 
 def attempt_within(connection: Connection, handler: Callable[[], object]) -> Exception | None:
     """Do the same inside the open transaction: what a handler that failed has written is taken back."""
+    if not on_server(connection):
+        return _attempt_on_file(cast("sqlite3.Connection", connection), handler)
+    from ledger.store.postgres.own_tables import attempt_on_server
+
+    return attempt_on_server(connection, handler)
+
+
+def _attempt_on_file(connection: sqlite3.Connection, handler: Callable[[], object]) -> Exception | None:
     refused: list[int] = []
 
     def allows(action: int, first: str | None, second: str | None, *_: str | None) -> int:
         table = first if action in _FIRST else second if action in _SECOND else None
-        own = action == sqlite3.SQLITE_SAVEPOINT and second == _SAVEPOINT
+        own = action == sqlite3.SQLITE_SAVEPOINT and second == SAVEPOINT
         lost = not connection.in_transaction
-        if lost or own or table in _OURS or action == sqlite3.SQLITE_TRANSACTION:
+        if lost or own or table in OURS or action == sqlite3.SQLITE_TRANSACTION:
             refused.append(action)
             return sqlite3.SQLITE_DENY
         return sqlite3.SQLITE_OK
 
-    connection.execute(f"SAVEPOINT {_SAVEPOINT}")
+    connection.execute(f"SAVEPOINT {SAVEPOINT}")
     kept = connection.row_factory, connection.text_factory
     connection.set_authorizer(allows)
     try:
@@ -62,16 +71,16 @@ def attempt_within(connection: Connection, handler: Callable[[], object]) -> Exc
     return _ended(connection, failure, refused=bool(refused))
 
 
-def _ended(connection: Connection, failure: Exception | None, *, refused: bool) -> Exception | None:
+def _ended(connection: sqlite3.Connection, failure: Exception | None, *, refused: bool) -> Exception | None:
     """End what the savepoint began; what the handler failed with may be recorded in the transaction afterwards."""
     lost = not connection.in_transaction
     if lost:  # INSERT OR ROLLBACK and RAISE(ROLLBACK) end a transaction, and no authorizer is asked
         connection.execute("BEGIN IMMEDIATE")
         failure = failure or sqlite3.IntegrityError("a statement of the handler rolled the transaction back")
     if failure is not None and (refused or lost):
-        failure.add_note(_REFUSED)
+        failure.add_note(REFUSED)
     if not lost:
         if failure is not None:
-            connection.execute(f"ROLLBACK TO {_SAVEPOINT}")
-        connection.execute(f"RELEASE {_SAVEPOINT}")
+            connection.execute(f"ROLLBACK TO {SAVEPOINT}")
+        connection.execute(f"RELEASE {SAVEPOINT}")
     return failure

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import heapq
+import sqlite3
 import threading
 import weakref
 from collections.abc import Iterator
@@ -24,10 +25,10 @@ from ledger.store import bounds as within
 from ledger.store import reading
 from ledger.store.answers import Answers
 from ledger.store.bounds import Bounds
+from ledger.store.database import Database
 from ledger.store.folding import fold_of
 from ledger.store.forking import at_forks
 from ledger.store.prepared import prepared
-from ledger.store.sqlite import Database
 from ledger.store.statements import Connection, Row
 from ledger.store.translation import translating
 
@@ -52,7 +53,7 @@ class Past(Answers):
     def _forget(self) -> None:
         self._lock = threading.RLock()  # a signal handler may fork while its own thread asks
         self._held = False
-        self._prepared: Connection | None = None
+        self._prepared: sqlite3.Connection | None = None
         self._drop: weakref.finalize[[], Past] | None = None
 
     def before_fork(self) -> None:

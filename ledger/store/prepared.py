@@ -6,6 +6,7 @@ nothing in it has to survive, so it has no journal and waits for no disk.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import nullcontext
 from itertools import islice
@@ -24,7 +25,7 @@ _TABLES = PROJECTION
 _CHUNK = 500
 
 
-def prepared(ledger: Connection, bounds: Bounds) -> Connection:
+def prepared(ledger: Connection, bounds: Bounds) -> sqlite3.Connection:
     """Return a database with the rows, claims and heads that the events within *bounds* fold to.
 
     The ledger's connection has to be in a transaction, so that all of it is of one moment.

@@ -16,6 +16,7 @@ from ledger.events.fact import Fact
 from ledger.projections.claims import Claim, settle
 from ledger.projections.fold import canonical, evolve, evolve_late, fold_facts, slips_in
 from ledger.projections.life import FOLDED, Life, Row
+from ledger.store.accepting import lock_runs, lock_wandb_ids, release_runs
 from ledger.store.placing import placed
 from ledger.store.reading import facts_of_run
 from ledger.store.statements import Connection, Statement, compiled, inserting, updating
@@ -41,6 +42,7 @@ class Tracked:
     stored_in: sa.Table | None = None
     claim: Claim | None = None
     recorded_at: str = ""
+    is_begun: bool = False  # with a head of no events, for others to wait at
     new: list[Fact] = field(default_factory=list)
 
     def accept(self, fact: Fact, version: int, chain: str, recorded_at: str) -> None:
@@ -61,6 +63,14 @@ class Projector:
         self._connection = connection
         self._tables = tables
         self._tracked: dict[str, Tracked] = {}
+        self._locked: set[str] = set()
+
+    def lock(self, run_ids: Iterable[str]) -> None:
+        """Let nobody else append to these runs until the transaction ends; what is known of them is read afterwards."""
+        waiting = set(run_ids) - self._locked
+        if waiting:
+            lock_runs(self._connection, waiting)
+            self._locked |= waiting
 
     def run(self, run_id: str) -> Tracked:
         """Return the run as the ledger knows it; an empty one where it does not."""
@@ -71,13 +81,20 @@ class Projector:
 
     def save(self) -> None:
         """Fold what was accepted and write the rows and the W&B ids that follow."""
+        grown = [tracked for tracked in self._tracked.values() if tracked.new]
         contested: set[str] = set()
-        for tracked in self._tracked.values():
-            if tracked.new:
-                contested |= self._save(tracked)
+        for tracked in grown:
+            self._fold(tracked)
+            contested |= _contested_by(tracked)
+        # Before any row is written: who has the lock may wait for a row.
+        lock_wandb_ids(self._connection, contested)
+        for tracked in grown:
+            self._save(tracked)
         settle_ids(self._connection, self._tables, contested)
+        release_runs(self._connection, self._locked - {tracked.run_id for tracked in grown})
 
-    def _save(self, tracked: Tracked) -> set[str]:
+    def _fold(self, tracked: Tracked) -> None:
+        """Bring what the fold gives up to date with what was accepted."""
         new = sorted(tracked.new, key=canonical)
         # What could not be read when it came may be readable by now: such a run is always folded afresh.
         if tracked.unreadable or not _fold_onto(tracked, new):
@@ -87,11 +104,12 @@ class Projector:
         else:
             tracked.unreadable = sum(fact.understood is None for fact in new)
         tracked.newest = max(tracked.newest, canonical(new[-1]))
+
+    def _save(self, tracked: Tracked) -> None:
         self._save_head(tracked)
-        if tracked.life is None:
-            return set()
-        self._save_row(tracked, tracked.life)
-        return self._save_claim(tracked, tracked.life.claimed())
+        if tracked.life is not None:
+            self._save_row(tracked, tracked.life)
+            self._save_claim(tracked, tracked.life.claimed())
 
     def _save_head(self, tracked: Tracked) -> None:
         values = {
@@ -107,7 +125,12 @@ class Projector:
             "beside": tracked.life.beside() if tracked.life else "",
         }
         heads = self._tables.heads
-        statement = updating(heads, _HEAD) if tracked.has_head else inserting(heads)
+        if tracked.has_head:
+            statement = updating(heads, _HEAD)
+        elif tracked.is_begun:
+            statement = updating(heads, (*_HEAD, "first_recorded_at"))
+        else:
+            statement = inserting(heads)
         tracked.has_head = True
         statement.run(self._connection, values)
 
@@ -126,17 +149,22 @@ class Projector:
             deleting(tracked.stored_in).run(self._connection, {"the_run": tracked.run_id})
         inserting(table).run(self._connection, {**row, "wandb_run_id": None})
 
-    def _save_claim(self, tracked: Tracked, claim: Claim | None) -> set[str]:
-        """Store the run's claim, if it changed, and return the ids that have to be settled again."""
+    def _save_claim(self, tracked: Tracked, claim: Claim | None) -> None:
+        """Store the run's claim, if it changed."""
         before = tracked.claim
         if claim == before:
-            return set()
+            return
         if before is not None:
             deleting(self._tables.claims).run(self._connection, {"the_run": tracked.run_id})
             vacating(self._tables.runs).run(self._connection, {"the_run": tracked.run_id})
         if claim is not None:
             inserting(self._tables.claims).run(self._connection, claim._asdict())
-        return {claimed.wandb_run_id for claimed in (before, claim) if claimed is not None}
+
+
+def _contested_by(tracked: Tracked) -> set[str]:
+    """The W&B ids that have to be settled again for what was said of a run."""
+    before, now = tracked.claim, tracked.life.claimed() if tracked.life else None
+    return set() if now == before else {claim.wandb_run_id for claim in (before, now) if claim is not None}
 
 
 def _fold_onto(tracked: Tracked, new: Sequence[Fact]) -> bool:
@@ -238,6 +266,8 @@ def _load(connection: Connection, tables: Projection, run_id: str) -> Tracked:
     if found is None:
         return Tracked(run_id)
     version, chain, newest_at, newest_id, first_recorded_at, placed_at, unreadable, beside = found[:8]
+    if version == 0:
+        return Tracked(run_id, is_begun=True)
     tracked = Tracked(run_id, version, chain, (newest_at, newest_id), first_recorded_at, True, placed_at, unreadable)
     if found[8] is not None:
         tracked.claim = Claim(*found[8:13])

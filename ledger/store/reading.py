@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from ledger.events.fact import Fact, Recorded, loaded
 from ledger.events.upcast import understood
-from ledger.store.statements import Connection, Statement, StoredRow, compiled
+from ledger.store.statements import Connection, Statement, StoredRow, compiled, said
 from ledger.store.tables import training_events, training_runs, voided_runs
 
 __all__ = [
@@ -29,7 +29,9 @@ __all__ = [
 EVENT_COLUMNS = tuple(column.name for column in training_events.columns)
 FACT_COLUMNS = ("event_id", "run_id", "type", "schema_version", "occurred_at", "source", "payload")
 _THE_RUN = sa.bindparam("the_run", type_=sa.Text())
-_UP_TO = sa.bindparam("up_to", type_=sa.Integer())
+_UP_TO = sa.bindparam("up_to", type_=sa.BigInteger())
+_RUN_KNOWN = said("SELECT 1 FROM training_heads WHERE run_id = :run_id")
+_TYPE_KNOWN = said("SELECT 1 FROM training_events WHERE type = :type LIMIT 1")
 
 
 def fact_of(  # noqa: PLR0917 -- a stored row, spread
@@ -95,10 +97,9 @@ def runs_of_chain(connection: Connection, chain_of_custody_id: str) -> list[str]
 
 def run_is_known(connection: Connection, run_id: str) -> bool:
     """Whether any event of the run was accepted, understood or not."""
-    return connection.execute("SELECT 1 FROM training_heads WHERE run_id = ?", (run_id,)).fetchone() is not None
+    return _RUN_KNOWN.run(connection, {"run_id": run_id}).fetchone() is not None
 
 
 def type_is_known(connection: Connection, type: str) -> bool:
     """Whether any event of this type was accepted, understood or not."""
-    asked = "SELECT 1 FROM training_events WHERE type = ? LIMIT 1"
-    return connection.execute(asked, (type,)).fetchone() is not None
+    return _TYPE_KNOWN.run(connection, {"type": type}).fetchone() is not None

@@ -8,9 +8,11 @@ waits for longer than a part of the work takes.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from contextlib import nullcontext
 from itertools import count, islice
+from typing import TYPE_CHECKING, cast
 
 import sqlalchemy as sa
 
@@ -18,15 +20,19 @@ from ledger.progress import Pace, Watcher
 from ledger.projections.stamp import fold_stamp
 from ledger.store import state
 from ledger.store.bounds import Bounds, newest_position
+from ledger.store.database import Database
 from ledger.store.evidence import keep_evidence, suspects
 from ledger.store.folding import FoldedRun, folded_runs
 from ledger.store.projector import Projector
 from ledger.store.reading import EVENT_COLUMNS, FACT_COLUMNS, fact_of
-from ledger.store.sqlite import MEMORY, Database
+from ledger.store.sqlite import MEMORY, SQLiteDatabase
 from ledger.store.statements import Connection, compiled, updating
 from ledger.store.swap import Beside, Copied, Unexchangeable, exchange, exchangeable, still_at_work
 from ledger.store.tables import PROJECTION, Projection
 from ledger.store.writing import insert_many, write_runs
+
+if TYPE_CHECKING:
+    from ledger.store.postgres.database import ServerDatabase
 
 __all__ = ["rebuild", "replay"]
 
@@ -42,6 +48,16 @@ def replay(database: Database, watcher: Watcher | None = None) -> int:
 
     A replay that is killed leaves the tables as they were, and what it had built is removed by the next.
     """
+    if isinstance(database, SQLiteDatabase):
+        return _replay_file(database, watcher)
+    from ledger.store.postgres.replaying import replay_on_server
+
+    replay_on_server(cast("ServerDatabase", database), watcher)
+    with database.read() as connection:
+        return _counted(connection)
+
+
+def _replay_file(database: SQLiteDatabase, watcher: Watcher | None) -> int:
     with database.read() as connection:
         copied = exchangeable(connection) if database.path != MEMORY else None
     if copied is None or not _exchanged(database, copied, watcher):
@@ -51,7 +67,7 @@ def replay(database: Database, watcher: Watcher | None = None) -> int:
         return _counted(connection)
 
 
-def _exchanged(database: Database, copied: Copied, watcher: Watcher | None) -> bool:
+def _exchanged(database: SQLiteDatabase, copied: Copied, watcher: Watcher | None) -> bool:
     try:
         with Beside(database, copied) as tables:
             _exchange_when_caught_up(database, tables, _build(database, tables, watcher))
@@ -60,7 +76,7 @@ def _exchanged(database: Database, copied: Copied, watcher: Watcher | None) -> b
     return True
 
 
-def _build(database: Database, tables: Projection, watcher: Watcher | None) -> int:
+def _build(database: SQLiteDatabase, tables: Projection, watcher: Watcher | None) -> int:
     """Fold every run as of one position into *tables*, and return that position."""
     with database.read() as connection:
         reached = newest_position(connection)
@@ -80,7 +96,7 @@ def _build(database: Database, tables: Projection, watcher: Watcher | None) -> i
     return reached
 
 
-def _exchange_when_caught_up(database: Database, tables: Projection, reached: int) -> None:
+def _exchange_when_caught_up(database: SQLiteDatabase, tables: Projection, reached: int) -> None:
     """Follow the appends until few are left, then fold those and exchange the tables in one transaction.
 
     Each turn takes more than the one before, so that whoever appends fast is caught up with all the same;
@@ -104,7 +120,7 @@ def _exchange_when_caught_up(database: Database, tables: Projection, reached: in
         database.checkpoint()
 
 
-def _behind(connection: Connection, reached: int) -> int:
+def _behind(connection: sqlite3.Connection, reached: int) -> int:
     asked = "SELECT count(*) FROM (SELECT 1 FROM training_events WHERE position > ? LIMIT ?)"
     (found,) = connection.execute(asked, (reached, _LAST_EVENTS_MAX + 1)).fetchone()
     return int(found)
@@ -114,7 +130,7 @@ _LISTED = ", ".join(EVENT_COLUMNS)
 _AFTER = f"SELECT {_LISTED} FROM training_events WHERE position > ? ORDER BY position LIMIT ?"
 
 
-def _catch_up(connection: Connection, tables: Projection, reached: int, at_most: int) -> int:
+def _catch_up(connection: sqlite3.Connection, tables: Projection, reached: int, at_most: int) -> int:
     """Fold the next events behind *reached* onto *tables*, as the projector does with every append."""
     projector = Projector(connection, tables)
     for row in connection.execute(_AFTER, (reached, at_most)).fetchall():
@@ -131,7 +147,7 @@ def _catch_up(connection: Connection, tables: Projection, reached: int, at_most:
 def rebuild(connection: Connection, watcher: Watcher | None = None) -> int:
     """Rebuild all projected tables in the open transaction, and return the number of runs they hold."""
     for table in PROJECTION[:-1]:
-        connection.execute(compiled(sa.delete(table)).sql)
+        compiled(sa.delete(table)).ask(connection)
     (total,) = connection.execute("SELECT count(*) FROM training_events").fetchone()
     pace = Pace(total, watcher)
     every = folded_runs(lambda: nullcontext(connection))

@@ -15,6 +15,7 @@ from ledger.projections.fits import spelled_number
 from ledger.projections.liveness import Present
 from ledger.projections.run import COLUMNS
 from ledger.store.liveness import is_among, liveness_of, needs_a_look, values_of
+from ledger.store.spelling import descending, place_in
 from ledger.store.statements import Connection, Row, Statement, compiled
 from ledger.store.tables import training_runs, voided_runs
 
@@ -62,7 +63,7 @@ def query_runs(
     """Return the rows that meet all *conditions*, with their liveness; NULLs come last, ties go by run_id."""
     shapes, values = _taken_apart(conditions)
     statement = _query(shapes, tuple(orders), include_voided=include_voided)
-    window = {**values_of(present), "at_most": -1 if limit is None else limit, "skipped": offset}
+    window = {**values_of(present), "at_most": 2**63 - 1 if limit is None else limit, "skipped": offset}
     rows = statement.ask(connection, {**values, **window}).fetchall()
     names = (*_NAMES, "reason", "voided") if include_voided else _NAMES
     made = [dict(zip(names, row, strict=True)) for row in rows]
@@ -92,7 +93,7 @@ def _query(shapes: Shapes, orders: tuple[Order, ...], *, include_voided: bool) -
     chosen = chosen.order_by(*(_ordering(runs, order) for order in orders))
     if "run_id" not in [order.column for order in orders]:
         chosen = chosen.order_by(runs.c.run_id)
-    at_most, skipped = (sa.bindparam(name, None, type_=sa.Integer()) for name in ("at_most", "skipped"))
+    at_most, skipped = (sa.bindparam(name, None, type_=sa.BigInteger()) for name in ("at_most", "skipped"))
     return compiled(chosen.limit(at_most).offset(skipped))
 
 
@@ -145,7 +146,7 @@ def _ordering(runs: Runs, order: Order) -> sa.ColumnElement[object]:
         return column.desc() if order.descending else column.asc()
     column = runs.c[order.column]
     if order.descending:
-        return column.desc()  # NULLs come last by themselves, and an index in this order serves
+        return descending(column) if COLUMNS[order.column].nullable else column.desc()
     return column.asc().nulls_last() if COLUMNS[order.column].nullable else column.asc()
 
 
@@ -182,7 +183,7 @@ def _compared(column: sa.ColumnElement[object], operator: str, value: object) ->
         "max": lambda: column <= value,
         "after": lambda: column > value,
         "before": lambda: column < value,
-        "contains": lambda: sa.func.instr(column, value) > 0,
+        "contains": lambda: place_in(column, value) > sa.literal_column("0"),
     }
     made: Clause = comparisons[operator]()
     return made
@@ -212,7 +213,7 @@ def _in_json(column: sa.ColumnElement[object], condition: Condition) -> Clause:
             there = sa.func.coalesce(kind, "null") != "null"
             return there if value else sa.not_(there)
         case "contains":
-            return (kind == "text") & (sa.func.instr(found, value) > 0)
+            return (kind == "text") & (place_in(found, value) > sa.literal_column("0"))
         case operator:
             return kind.in_(_NUMERIC_TYPES) & _compared(found, operator, value)
 

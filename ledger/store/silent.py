@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import sqlalchemy as sa
 from pydantic import JsonValue
 
 from ledger.projections.filters import Condition, Order, parse_filters, parse_order
 from ledger.projections.liveness import Present
 from ledger.store.reading import FACT_COLUMNS, fact_of
 from ledger.store.runs import query_runs
-from ledger.store.statements import Connection, Row
+from ledger.store.spelling import among
+from ledger.store.statements import Connection, Row, compiled
+from ledger.store.tables import training_events, training_heads
 
 __all__ = ["Silent", "silent_runs"]
 
-_HEADS = (
-    "SELECT run_id, version, newest_occurred_at FROM training_heads WHERE run_id IN (SELECT value FROM json_each(?))"
+_EVENT, _HEAD = training_events.c, training_heads.c
+_HEADS = compiled(
+    sa.select(_HEAD.run_id, _HEAD.version, _HEAD.newest_occurred_at).where(among(_HEAD.run_id, "the_runs"))
 )
-_STARTS = (
-    f"SELECT {', '.join(FACT_COLUMNS)} FROM training_events "
-    "WHERE run_id IN (SELECT value FROM json_each(?)) AND type = 'started' ORDER BY occurred_at, event_id"
+_STARTS = compiled(
+    sa.select(*(_EVENT[name] for name in FACT_COLUMNS))
+    .where(among(_EVENT.run_id, "the_runs"), _EVENT.type == sa.literal_column("'started'"))
+    .order_by(_EVENT.occurred_at, _EVENT.event_id)
 )
 
 
@@ -56,11 +60,11 @@ class Silent:
 def silent_runs(connection: Connection, present: Present) -> list[Silent]:
     """Return them, the lost first. To be read in one snapshot: a version is of the row that it comes with."""
     rows = query_runs(connection, _conditions(present), _order(), present, limit=None)
-    run_ids = json.dumps([row["run_id"] for row in rows])
-    heads = {run_id: (version, newest) for run_id, version, newest in connection.execute(_HEADS, (run_ids,))}
+    named = {"the_runs": [row["run_id"] for row in rows]}
+    heads = {run_id: (version, newest) for run_id, version, newest in _HEADS.run(connection, named)}
     starts = {
         fact.run_id: (fact.occurred_at, _process(fact.understood))
-        for fact in (fact_of(*stored) for stored in connection.execute(_STARTS, (run_ids,)))
+        for fact in (fact_of(*stored) for stored in _STARTS.run(connection, named))
         if fact.understood is not None
     }
     return [Silent(row, *heads[row["run_id"]], *starts.get(row["run_id"], ("", None))) for row in rows]

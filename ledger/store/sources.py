@@ -21,7 +21,7 @@ from ledger.events.fact import Recorded, checked
 from ledger.events.times import LATEST
 from ledger.store.forking import refuse_disowned
 from ledger.store.merging import Arrival, Refusal, Source, arriving
-from ledger.store.statements import Connection, StoredRow
+from ledger.store.statements import StoredRow
 from ledger.store.translation import translating
 
 __all__ = ["opened_file"]
@@ -45,7 +45,7 @@ def opened_file(path: Path) -> Iterator[Source]:
         yield source
 
 
-def _connected(path: Path) -> Connection | None:
+def _connected(path: Path) -> sqlite3.Connection | None:
     """Connect to another ledger's file without a right to change it; None where it is no database.
 
     SQLite tells: whoever opens and closes a database by himself gives away the locks that this process has on it.
@@ -58,7 +58,7 @@ def _connected(path: Path) -> Connection | None:
         raise
 
 
-def _connected_to_database(path: Path) -> Connection:
+def _connected_to_database(path: Path) -> sqlite3.Connection:
     wal = path.with_name(f"{path.name}-wal")
     # Who may write to a file that nobody has open clears away, at its close, what reading put beside it. Where
     # somebody has it open, or was killed, what lies beside is not ours.
@@ -71,7 +71,7 @@ def _connected_to_database(path: Path) -> Connection:
         return _reading(path, "immutable=1")  # nobody writes to it, and nobody may write beside it
 
 
-def _reading(path: Path, how: str) -> Connection:
+def _reading(path: Path, how: str) -> sqlite3.Connection:
     refuse_disowned(str(path))
     address = f"file:{quote(str(path))}?{how}"
     connection = sqlite3.connect(address, uri=True, timeout=30, isolation_level=None, check_same_thread=False)
@@ -95,7 +95,7 @@ _CONFLICTS = f"SELECT rowid, {_SAID} FROM training_conflicts WHERE rowid > ? AND
 class _LedgerFile:
     """The events of another ledger as it stands at this moment, and behind them what it keeps of conflicts."""
 
-    def __init__(self, connection: Connection, path: Path) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self.place = str(path)
         self._connection = connection
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}

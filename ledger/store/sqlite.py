@@ -14,10 +14,10 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool
@@ -28,18 +28,21 @@ from ledger.store.forking import Identity, at_forks, disown, identity, keep, ref
 from ledger.store.migrations import migrate, pending
 from ledger.store.translation import is_busy, translating
 from ledger.store.turns import Queue
+from ledger.store.waiting import Looking
 
-__all__ = ["MEMORY", "SQLITE_FIXED", "Database", "connect"]
+__all__ = ["MEMORY", "SQLITE_FIXED", "SQLiteDatabase", "connect"]
 
 MEMORY = ":memory:"
 SQLITE_FIXED = (3, 51, 3)  # the first release without the WAL-reset bug
 QUEUE_SECONDS_MAX = 5.0  # who has not come to the head by then asks without: it may be a stranger's lock
 CHECKPOINT_EVERY = 128  # positions; about a thousand pages of WAL, as SQLite's own default has it
 
+T = TypeVar("T")
+
 _log = logging.getLogger("ledger")
 
 
-class Database:
+class SQLiteDatabase:
     """One SQLite file, or a database in memory, with its connections. Opened on first use."""
 
     def __init__(self, path: str, *, synchronous: str = "FULL", busy_seconds_max: float = 30.0) -> None:
@@ -99,6 +102,11 @@ class Database:
         finally:
             turn.release()
 
+    def transact(self, work: Callable[[sqlite3.Connection], T], *, seconds_max: float | None = None) -> T:
+        """Do *work* while the write lock is held, once: what SQLite has committed, it says."""
+        with self.write(seconds_max=seconds_max) as connection:
+            return work(connection)
+
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """Read; each statement sees what is committed when it starts. Raises NoLedger where there is none."""
@@ -149,12 +157,14 @@ class Database:
         if not self.exists():
             raise NoLedger(self.place)
 
-    def checkpoint_after(self, committed: range) -> None:
+    def checkpoint_after(self, committed: Sequence[int]) -> None:
         """Checkpoint the WAL if the positions just committed cross a multiple of CHECKPOINT_EVERY.
 
         What was committed stays so if this fails; the next crossing tries again.
         """
-        if self.path == MEMORY or committed.start // CHECKPOINT_EVERY == committed.stop // CHECKPOINT_EVERY:
+        if self.path == MEMORY or not committed:
+            return
+        if committed[0] // CHECKPOINT_EVERY == (committed[-1] + 1) // CHECKPOINT_EVERY:
             return
         try:
             self.checkpoint()
@@ -170,6 +180,10 @@ class Database:
         """Close the connections; the last process to do so leaves one file. Closing again does nothing."""
         self._closed = True  # first, so that no reader of another thread opens a connection afterwards
         self.let_go()
+
+    def waiting(self) -> Looking:
+        """Return how to wait for events."""
+        return Looking()
 
     def let_go(self) -> None:
         """Close the connections; the next use opens them again."""

@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
-from functools import cache
+from ledger.store.statements import Connection, said
 
-import sqlalchemy as sa
-
-from ledger.store.statements import Connection, Statement, compiled
-from ledger.store.tables import state
-
-__all__ = ["FOLDED_BY", "forget", "named", "remember"]
+__all__ = ["FOLDED_BY", "HOLES", "forget", "named", "remember"]
 
 FOLDED_BY = "folded_by"  # the stamp of the rules by which the projected tables were folded
+HOLES = "holes"  # how many positions the server that this file was copied from had given to nobody
 
 
-@cache
-def _remembering() -> Statement:
-    values = {"name": sa.bindparam("name", type_=sa.Text()), "value": sa.bindparam("value", type_=sa.Text())}
-    return compiled(sa.insert(state).prefix_with("OR REPLACE").values(values))
-
-
-@cache
-def _forgetting() -> Statement:
-    return compiled(sa.delete(state).where(state.c.name == sa.bindparam("the_name", type_=sa.Text())))
+_REMEMBERING = said(
+    "INSERT INTO ledger_state (name, value) VALUES (:name, :value)"
+    " ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+)
+_FORGETTING = said("DELETE FROM ledger_state WHERE name = :name")
+_NAMED = said("SELECT name, value FROM ledger_state ORDER BY name")
 
 
 def remember(connection: Connection, name: str, value: str) -> None:
     """Set a text, in the open transaction."""
-    _remembering().run(connection, {"name": name, "value": value})
+    _REMEMBERING.run(connection, {"name": name, "value": value})
 
 
 def forget(connection: Connection, name: str) -> None:
     """Remove a text, in the open transaction."""
-    _forgetting().run(connection, {"the_name": name})
+    _FORGETTING.run(connection, {"name": name})
 
 
 def named(connection: Connection, prefix: str) -> dict[str, str]:
     """Return the texts whose names begin with *prefix*."""
-    asked = compiled(sa.select(state.c.name, state.c.value).order_by(state.c.name))
-    return {name: value for name, value in asked.ask(connection) if name.startswith(prefix)}
+    return {name: value for name, value in _NAMED.ask(connection) if name.startswith(prefix)}

@@ -8,13 +8,13 @@ from functools import cache
 from typing import NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from ledger import origin
 from ledger.events.fact import Recorded
 from ledger.events.times import parse_moment, text_of
+from ledger.store.following import Wanted, behind, place_of
 from ledger.store.reading import EVENT_COLUMNS, recorded
-from ledger.store.statements import Connection, Statement, bound, compiled
+from ledger.store.statements import Connection, Statement, compiled, is_sqlite, said
 from ledger.store.tables import parked as parked_events
 from ledger.store.tables import subscriptions, training_events
 
@@ -25,6 +25,7 @@ __all__ = [
     "advance",
     "checkpoint",
     "fail",
+    "held",
     "listed",
     "park",
     "parked",
@@ -34,6 +35,7 @@ __all__ = [
 
 _ERROR_LENGTH_MAX = 2_000
 _NAME = sa.bindparam("name", type_=sa.Text())
+_LOCKING = said("SELECT pg_advisory_xact_lock(2022114, hashtext(:name))")  # the first number is our name for names
 
 
 class Checkpoint(NamedTuple):
@@ -68,13 +70,20 @@ def checkpoint(connection: Connection, name: str) -> Checkpoint:
     return Checkpoint(*(_checkpoint().run(connection, {"name": name}).fetchone() or (0, 0)))
 
 
+def held(connection: Connection, name: str) -> Checkpoint:
+    """The same, for who will move it: until the transaction ends, nobody else does. On a file nobody can."""
+    if not is_sqlite(connection):
+        _LOCKING.run(connection, {"name": name}).fetchone()
+    return checkpoint(connection, name)
+
+
 def advance(connection: Connection, name: str, since: int, to: int) -> int:
     """Move the checkpoint on for who handled all between *since* and *to*, and return where it is.
 
     Who was overtaken moves nothing, and neither does one behind whose back somebody has rewound.
     """
-    there = checkpoint(connection, name).position
-    if since <= there < to:
+    there = held(connection, name).position
+    if there == since or place_of(connection, since) <= place_of(connection, there) < place_of(connection, to):
         _save(connection, name, to, 0)
         return to
     return there
@@ -82,7 +91,7 @@ def advance(connection: Connection, name: str, since: int, to: int) -> int:
 
 def fail(connection: Connection, name: str, since: int) -> int:
     """Count one more failure of the event behind *since*; 0 where somebody has moved the checkpoint meanwhile."""
-    there = checkpoint(connection, name)
+    there = held(connection, name)
     if there.position != since:
         return 0
     _save(connection, name, since, there.failures + 1)
@@ -91,22 +100,25 @@ def fail(connection: Connection, name: str, since: int) -> int:
 
 def rewind(connection: Connection, name: str, to: int) -> None:
     """Set the checkpoint. What is parked behind it comes again by itself, so it is parked no more."""
+    held(connection, name)
     _save(connection, name, to, 0)
-    _unparking().run(connection, {"name": name, "after": to, "until": 2**63 - 1})
+    place = place_of(connection, to)
+    for kept in parked(connection, name):
+        if place_of(connection, kept.position) > place:
+            unpark(connection, name, kept.position)
 
 
 def park(connection: Connection, name: str, position: int, failure: Exception) -> str:
     """Keep an event, or its latest failure, for who looks into it; return the failure's text."""
     error = _text(failure)
     values = {"name": name, "position": position, "error": error, "parked_at": text_of(origin.now())}
-    _parking().run(connection, values)
+    _PARKING.run(connection, values)
     return error
 
 
 def unpark(connection: Connection, name: str, position: int) -> bool:
     """Take an event from the parked ones; False where it is not among them."""
-    removed = _unparking().run(connection, {"name": name, "after": position - 1, "until": position})
-    return removed.rowcount > 0
+    return _UNPARKING.run(connection, {"name": name, "position": position}).rowcount > 0
 
 
 def parked(connection: Connection, name: str) -> list[Parked]:
@@ -116,8 +128,14 @@ def parked(connection: Connection, name: str) -> list[Parked]:
 
 
 def listed(connection: Connection) -> list[Progress]:
-    """Return all subscriptions by name."""
-    return [Progress(*row) for row in _listed().run(connection, {})]
+    """Return all subscriptions by name.
+
+    What waits to be handled is counted, whichever of it is wanted: only the consumer knows that.
+    """
+    return [
+        Progress(name, position, behind(connection, position, Wanted(None, None)), *more)
+        for name, position, *more in _listed().ask(connection).fetchall()
+    ]
 
 
 def _text(failure: Exception) -> str:
@@ -128,7 +146,7 @@ def _text(failure: Exception) -> str:
 
 def _save(connection: Connection, name: str, position: int, failures: int) -> None:
     values = {"name": name, "position": position, "failures": failures, "updated_at": text_of(origin.now())}
-    _saving().run(connection, values)
+    _SAVING.run(connection, values)
 
 
 @cache
@@ -136,28 +154,17 @@ def _checkpoint() -> Statement:
     return compiled(sa.select(subscriptions.c.position, subscriptions.c.failures).where(subscriptions.c.name == _NAME))
 
 
-@cache
-def _saving() -> Statement:
-    return _upserting(subscriptions, ("name",), ("position", "failures", "updated_at"))
-
-
-@cache
-def _parking() -> Statement:
-    return _upserting(parked_events, ("name", "position"), ("error", "parked_at"))
-
-
-def _upserting(table: sa.Table, key: tuple[str, ...], changing: tuple[str, ...]) -> Statement:
-    made = insert(table).values(bound(table, table.columns.keys()))
-    return compiled(
-        made.on_conflict_do_update(index_elements=key, set_={name: made.excluded[name] for name in changing})
+def _upserting(table: sa.Table, changing: tuple[str, ...]) -> Statement:
+    names, key = table.columns.keys(), table.primary_key.columns.keys()
+    return said(
+        f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({', '.join(f':{name}' for name in names)})"
+        f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in changing)}"
     )
 
 
-@cache
-def _unparking() -> Statement:
-    position = parked_events.c.position
-    between = (position > sa.bindparam("after")) & (position <= sa.bindparam("until"))
-    return compiled(sa.delete(parked_events).where(parked_events.c.name == _NAME, between))
+_SAVING = _upserting(subscriptions, ("position", "failures", "updated_at"))
+_UNPARKING = said("DELETE FROM ledger_parked WHERE name = :name AND position = :position")
+_PARKING = _upserting(parked_events, ("error", "parked_at"))
 
 
 @cache
@@ -170,14 +177,11 @@ def _parked() -> Statement:
 
 @cache
 def _listed() -> Statement:
-    """What waits to be handled is counted, whichever of it is wanted: only the consumer knows that."""
     known = subscriptions.c
-    waiting = sa.select(sa.func.count()).select_from(training_events).where(training_events.c.position > known.position)
     gave_up = sa.select(sa.func.count()).select_from(parked_events).where(parked_events.c.name == known.name)
     chosen = sa.select(
         known.name,
         known.position,
-        waiting.scalar_subquery(),
         known.failures,
         gave_up.scalar_subquery(),
         known.updated_at,

@@ -22,8 +22,7 @@ from ledger import origin
 from ledger.errors import LedgerBusy
 from ledger.events.times import parse_moment, text_of
 from ledger.store import state
-from ledger.store.sqlite import Database
-from ledger.store.statements import Connection
+from ledger.store.sqlite import SQLiteDatabase
 from ledger.store.tables import PROJECTION, Projection, projection_named
 
 __all__ = ["Beside", "Copied", "Unexchangeable", "exchange", "exchangeable", "still_at_work"]
@@ -54,7 +53,7 @@ class Copied:
     statements: tuple[str, ...]
 
 
-def exchangeable(connection: Connection) -> Copied | None:
+def exchangeable(connection: sqlite3.Connection) -> Copied | None:
     """Return how the projected tables are made again, with whatever indexes somebody gave them.
 
     None where that cannot be told.
@@ -103,7 +102,7 @@ def _quoted(name: str) -> str:
 class Beside:
     """New, empty tables beside the projected ones for as long as the block lasts."""
 
-    def __init__(self, database: Database, copied: Copied) -> None:
+    def __init__(self, database: SQLiteDatabase, copied: Copied) -> None:
         self._database = database
         self._copied = copied
         self._prefix = _prefix_of(copied.tables)
@@ -125,7 +124,7 @@ class Beside:
             remove(self._database, self._prefix)
 
 
-def _create(connection: Connection, statement: str) -> None:
+def _create(connection: sqlite3.Connection, statement: str) -> None:
     try:
         connection.execute(statement)
     except sqlite3.OperationalError as exc:
@@ -135,7 +134,7 @@ def _create(connection: Connection, statement: str) -> None:
         raise Unexchangeable(str(exc)) from exc
 
 
-def still_at_work(connection: Connection, tables: Projection) -> None:
+def still_at_work(connection: sqlite3.Connection, tables: Projection) -> None:
     """Say, in the open transaction, that the replay into *tables* goes on."""
     state.remember(connection, _prefix_of(tables), _whose())
 
@@ -144,7 +143,7 @@ def _prefix_of(tables: Projection) -> str:
     return tables.runs.name.removesuffix(PROJECTION.runs.name)
 
 
-def exchange(connection: Connection, tables: Projection) -> None:
+def exchange(connection: sqlite3.Connection, tables: Projection) -> None:
     """Let each projected table, with its indexes, have the pages of the one beside it, and the other way round.
 
     Raises Unexchangeable, with nothing changed, where that cannot be done.
@@ -178,7 +177,7 @@ def _beside(name: str, of: str, prefix: str) -> str:
     )
 
 
-def remove_abandoned(database: Database) -> None:
+def remove_abandoned(database: SQLiteDatabase) -> None:
     """Remove what replays left that were killed."""
     with database.read() as connection:
         left = [name for name, value in state.named(connection, _UNDER_WAY).items() if _is_abandoned(name, value)]
@@ -186,7 +185,7 @@ def remove_abandoned(database: Database) -> None:
         remove(database, prefix)
 
 
-def remove(database: Database, prefix: str) -> None:
+def remove(database: SQLiteDatabase, prefix: str) -> None:
     """Remove the tables with this prefix, large ones a part at a time: while one goes, nobody can write."""
     with database.read() as connection:
         asked = "SELECT type, name FROM sqlite_master WHERE name LIKE ? ESCAPE '!' AND sql NOT NULL ORDER BY type"
@@ -201,7 +200,7 @@ def remove(database: Database, prefix: str) -> None:
     database.checkpoint()
 
 
-def _remove_rows_until_small(database: Database, table: str) -> None:
+def _remove_rows_until_small(database: SQLiteDatabase, table: str) -> None:
     """Remove rows, a part at a time, until the rest can go at once.
 
     That takes a tenth of the time, two microseconds for each page that a long text lies on. Nobody waits for
@@ -217,22 +216,22 @@ def _remove_rows_until_small(database: Database, table: str) -> None:
         length = None if length is None else length - freed
 
 
-def _has_wal(connection: Connection) -> bool:
+def _has_wal(connection: sqlite3.Connection) -> bool:
     return bool(connection.execute("PRAGMA journal_mode").fetchone() == ("wal",))
 
 
-def _length_of(connection: Connection, table: str) -> int:
+def _length_of(connection: sqlite3.Connection, table: str) -> int:
     asked = f"SELECT coalesce(sum({_row_length(connection, table)}), 0) FROM {_quoted(table)}"
     return int(connection.execute(asked).fetchone()[0])
 
 
-def _row_length(connection: Connection, table: str) -> str:
+def _row_length(connection: sqlite3.Connection, table: str) -> str:
     """The characters of a row, as SQL."""
     names = [name for _, name, *_ in connection.execute(f"PRAGMA table_info({_quoted(table)})")]
     return " + ".join(f"coalesce(length({_quoted(name)}), 0)" for name in names) or "0"
 
 
-def _remove_some(database: Database, table: str) -> tuple[int, int]:
+def _remove_some(database: SQLiteDatabase, table: str) -> tuple[int, int]:
     """Return how many rows went, and their characters."""
     with _freeing(database) as connection:
         some = f"SELECT run_id FROM {_quoted(table)} LIMIT {_ROWS_AT_ONCE}"
@@ -243,7 +242,7 @@ def _remove_some(database: Database, table: str) -> tuple[int, int]:
 
 
 @contextmanager
-def _freeing(database: Database) -> Iterator[Connection]:
+def _freeing(database: SQLiteDatabase) -> Iterator[sqlite3.Connection]:
     """Write, without overwriting what is freed: all that is removed here stands elsewhere too."""
     with database.write() as connection:
         secure = _SECURE[connection.execute("PRAGMA secure_delete").fetchone()[0]]

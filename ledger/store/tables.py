@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from ledger.projections.columns import Declared, Kind
 from ledger.projections.run import COLUMNS
+from ledger.store.spelling import MOMENT, stated
 
 __all__ = [
     "PROJECTION",
@@ -32,11 +33,11 @@ metadata = sa.MetaData()
 
 _integer = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _real: sa.types.TypeEngine[float] = sa.Double().with_variant(sa.REAL(), "sqlite")
-_TYPES: Mapping[Kind, sa.types.TypeEngine[str] | sa.types.TypeEngine[int] | sa.types.TypeEngine[float]] = {
+_TYPES: Mapping[Kind, sa.types.TypeEngine[Any]] = {
     "text": sa.Text(),
     "integer": _integer,
     "real": _real,
-    "moment": sa.Text(),
+    "moment": MOMENT,
     "json": sa.Text(),
 }
 
@@ -50,8 +51,8 @@ training_events = sa.Table(
     sa.Column("version", _integer, nullable=False),
     sa.Column("type", sa.Text, nullable=False),
     sa.Column("schema_version", _integer, nullable=False),
-    sa.Column("occurred_at", sa.Text, nullable=False),
-    sa.Column("recorded_at", sa.Text, nullable=False),
+    sa.Column("occurred_at", MOMENT, nullable=False),
+    sa.Column("recorded_at", MOMENT, nullable=False),
     sa.Column("source", sa.Text, nullable=False),
     sa.Column("payload", sa.Text, nullable=False),
     sa.Column("digest", sa.Text, nullable=False),
@@ -62,18 +63,11 @@ training_events = sa.Table(
 )
 
 # Which runs ever stated a W&B id: who asks for one run as of a moment need not fold all the others.
-# What somebody made unreadable behind our back must not keep an index from being kept.
-stated_wandb_id = sa.case(
-    (
-        sa.func.json_valid(training_events.c.payload),
-        sa.func.coalesce(
-            sa.func.json_extract(training_events.c.payload, sa.literal_column("'$.wandb_run_id'")),
-            sa.func.json_extract(training_events.c.payload, sa.literal_column("'$.columns.wandb_run_id'")),
-        ),
-    )
-)
+stated_wandb_id = stated(training_events.c.payload)
 states_wandb_id = training_events.c.type.in_([sa.literal_column("'wandb_attached'"), sa.literal_column("'amended'")])
-sa.Index("training_events_wandb_run_id", stated_wandb_id, sqlite_where=states_wandb_id)
+sa.Index(
+    "training_events_wandb_run_id", stated_wandb_id, sqlite_where=states_wandb_id, postgresql_where=states_wandb_id
+)
 
 # Bookkeeping of each run that is local to this ledger: `version` is also the count of its events, and
 # `beside` what the fold carries along beside the row (see projections/life.py).

@@ -10,8 +10,6 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ledger.store.statements import Connection
-
 __all__ = ["NO_UTF_8", "is_undecodable", "reading_anything"]
 
 NO_UTF_8 = "Could not decode to UTF-8"  # as the driver has it
@@ -22,7 +20,7 @@ def is_undecodable(exc: sqlite3.Error) -> bool:
 
 
 @contextmanager
-def reading_anything(connection: Connection) -> Iterator[None]:
+def reading_anything(connection: sqlite3.Connection) -> Iterator[None]:
     """Let each text that is no UTF-8 be read as one that no event and no row can have."""
     before = connection.text_factory
     connection.text_factory = _text

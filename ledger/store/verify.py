@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -11,19 +10,23 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cache, lru_cache
 from itertools import accumulate, islice, pairwise
+from typing import cast
 
 import sqlalchemy as sa
 
 from ledger.events.fact import chained, digested
 from ledger.projections.claims import Claim, settle
+from ledger.store import state
 from ledger.store.folding import FoldedRun, folded_runs
+from ledger.store.following import newest_position
 from ledger.store.guards import GUARDS
 from ledger.store.migrations import creating
-from ledger.store.statements import Connection, Row, Statement, StoredRow, compiled
+from ledger.store.spelling import each_named
+from ledger.store.statements import Connection, Row, Statement, StoredRow, compiled, is_sqlite
 from ledger.store.tables import metadata, training_claims, training_events, training_heads, training_runs, voided_runs
 from ledger.store.undecodable import is_undecodable, reading_anything
 
-__all__ = ["Difference", "Verification", "verify"]
+__all__ = ["Difference", "Verification", "stored_rows", "verify"]
 
 _RUNS_AT_ONCE = 50  # whose rows are looked up together
 
@@ -69,7 +72,7 @@ def verify(connection: Connection) -> Verification:
     except sqlite3.OperationalError as exc:
         if not is_undecodable(exc):
             raise
-    with reading_anything(connection):
+    with reading_anything(cast("sqlite3.Connection", connection)):
         return _verified(connection)
 
 
@@ -110,6 +113,11 @@ class _Watch:
         yield from self._wandb_ids()
 
     def _schema(self) -> Iterator[Difference]:
+        if not is_sqlite(self._connection):
+            from ledger.store.postgres.checking import schema_differences
+
+            yield from schema_differences(self._connection)
+            return
         asked = "SELECT type, name, tbl_name, sql FROM sqlite_master"
         stored = {(kind, name): (of, sql) for kind, name, of, sql in self._connection.execute(asked)}
         for name, sql in GUARDS.items():
@@ -125,26 +133,22 @@ class _Watch:
                 yield Difference("index", None, name, found, sql)
 
     def _positions(self) -> Iterator[Difference]:
-        """Positions are given out from 1 without holes; the newest is remembered apart from the events."""
-        asked = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'training_events'), 0)"
-        (newest,) = self._connection.execute(asked).fetchone()
-        if newest != self.events:
-            yield Difference("position", None, "position", f"{self.events} events", f"{newest} positions given out")
+        """In a file, positions are given out from 1 without holes; the newest is remembered apart from the events."""
+        if not is_sqlite(self._connection):
+            return
+        newest = newest_position(self._connection)
+        holes = int(state.named(self._connection, state.HOLES).get(state.HOLES, "0"))
+        if newest - holes != self.events:
+            given = f"{newest - holes} positions given out"
+            yield Difference("position", None, "position", f"{self.events} events", given)
         bounds = "SELECT coalesce(min(position), 1), coalesce(max(position), 0) FROM training_events"
         stored = self._connection.execute(bounds).fetchone()
-        if stored != (1, newest):
+        if stored[1] != newest or (stored[0] != 1 and not holes):
             yield Difference("position", None, "position", f"{stored[0]} to {stored[1]}", f"1 to {newest}")
 
     def _stored(self, run_ids: Sequence[str]) -> dict[str, dict[sa.Table, Row]]:
         """The rows that the tables have of these runs."""
-        every: dict[str, dict[sa.Table, Row]] = {}
-        for run_id, *found in _of_runs().run(self._connection, {"the_runs": json.dumps(run_ids)}):
-            made = every[run_id] = {}
-            for table, names, part in _PARTS:
-                values = found[part]
-                if values[0] is not None:
-                    made[table] = dict(zip(names, values, strict=True))
-        return every
+        return stored_rows(self._connection, run_ids)
 
     def _row(self, folded: FoldedRun, stored: dict[sa.Table, Row]) -> Iterator[Difference]:
         home, other = training_runs, voided_runs
@@ -182,7 +186,7 @@ class _Watch:
         computed = {settle(claims): wandb_run_id for wandb_run_id, claims in by_id.items()}
         for table in (training_runs, voided_runs):
             held = sa.select(table.c.run_id, table.c.wandb_run_id).order_by(table.c.run_id)
-            for run_id, stored in compiled(held).ask(self._connection):
+            for run_id, stored in compiled(held).rows(self._connection):
                 expected = computed.get(run_id) if table is training_runs else None
                 if stored != expected:
                     yield Difference("wandb id", run_id, "wandb_run_id", stored, expected)
@@ -212,12 +216,24 @@ _PARTS = [(table, table.columns.keys(), slice(*part)) for table, part in zip(_TA
 @cache
 def _of_runs() -> Statement:
     """All that the tables hold of some runs, each of which is answered."""
-    named = sa.func.json_each(sa.bindparam("the_runs", type_=sa.Text())).table_valued("value", name="named")
+    named = each_named("the_runs")
     joined: sa.FromClause = named
     for table in _TABLES:
         joined = joined.outerjoin(table, table.c.run_id == named.c.value)
     every = [column for table in _TABLES for column in table.columns]
     return compiled(sa.select(named.c.value, *every).select_from(joined))
+
+
+def stored_rows(connection: Connection, run_ids: Sequence[str]) -> dict[str, dict[sa.Table, Row]]:
+    """Return the rows that the tables have of these runs, of each run by the table."""
+    every: dict[str, dict[sa.Table, Row]] = {}
+    for run_id, *found in _of_runs().run(connection, {"the_runs": list(run_ids)}):
+        made = every[run_id] = {}
+        for table, names, part in _PARTS:
+            values = found[part]
+            if values[0] is not None:
+                made[table] = dict(zip(names, values, strict=True))
+    return every
 
 
 def _home_row(folded: FoldedRun, home: str, stored: Row | None) -> Iterator[Difference]:

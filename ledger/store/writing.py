@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 import sqlalchemy as sa
 
 from ledger.projections.claims import Claim
 from ledger.store.folding import FoldedRun
 from ledger.store.projector import settle_ids
-from ledger.store.statements import Connection, inserting
+from ledger.store.spelling import VERBATIM, among
+from ledger.store.statements import Connection, Server, Statement, compiled, inserting, on_server
 from ledger.store.tables import Projection
 
 __all__ = ["insert_many", "write_runs"]
@@ -31,14 +32,25 @@ def write_runs(connection: Connection, tables: Projection, folded: Sequence[Fold
 
 def _contested(connection: Connection, claims: sa.Table, new: Sequence[Claim]) -> set[str]:
     """The W&B ids of *new* claims that several runs claim."""
-    asked = (
-        f"SELECT wandb_run_id FROM {claims.name} WHERE wandb_run_id IN (SELECT value FROM json_each(?))"
-        " GROUP BY wandb_run_id HAVING count(*) > 1"
-    )
-    return {found for (found,) in connection.execute(asked, (json.dumps([claim.wandb_run_id for claim in new]),))}
+    asked = _several(claims).run(connection, {"ids": [claim.wandb_run_id for claim in new]})
+    return {found for (found,) in asked}
+
+
+@lru_cache(maxsize=32)
+def _several(claims: sa.Table) -> Statement:
+    of = claims.c.wandb_run_id
+    return compiled(sa.select(of).where(among(of, "ids")).group_by(of).having(sa.func.count() > sa.literal_column("1")))
 
 
 def insert_many(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, object]]) -> None:
     """Insert whole rows, given by column name."""
-    statement = inserting(table)
-    connection.executemany(statement.sql, [[row[name] for name in statement.names] for row in rows])
+    if on_server(connection):
+        names = [column.name for column in table.columns if column is not table.autoincrement_column]
+        load_rows(connection, table, names, ([row[name] for name in names] for row in rows))
+    else:
+        inserting(table).many(connection, rows)
+
+
+def load_rows(connection: Server, table: sa.Table, names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Insert rows on a server, given in the order of these columns."""
+    connection.load(table.name, [VERBATIM.get(name, name) for name in names], rows)

@@ -24,7 +24,8 @@ FILE_LINES_MEDIAN_MAX = 150
 BODY_LINES_MAX = 40
 BODY_LINES_OF_NINE_IN_TEN = 20
 DOCSTRING_LINES_MAX = 8
-ANYS_MAX = 3  # what the driver gives, by position and by name; a stranger's object whose shape was just looked at
+# What the drivers give, by position and by name; expressions whose type the database decides; a stranger's object.
+ANYS_MAX = 12
 
 # Who reads the environment beside settings.py, and why.
 ENVIRONMENT_READERS = {

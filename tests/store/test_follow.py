@@ -119,7 +119,7 @@ def test_a_follower_sees_what_events_gives(data: st.DataObject) -> None:
     run_id = data.draw(st.none() | st.sampled_from("rs"))
     with Ledger(":memory:") as book, pytest.MonkeyPatch.context() as patched:
         patched.setattr(following, "POSITIONS_MAX", data.draw(st.integers(1, 4)))
-        patched.setattr(following.time, "sleep", stop)
+        patched.setattr("ledger.store.waiting.time.sleep", stop)
         seen: list[Recorded] = []
         events = book.follow(types=types, run_id=run_id)
         for batch in batches:
@@ -160,8 +160,8 @@ def test_what_is_filtered_away_is_not_read_again(book: Ledger, monkeypatch: pyte
 def test_a_look_goes_by_position(book: Ledger) -> None:
     """Whatever is asked for, SQLite walks along the positions, and never through a run's whole past."""
     for types in (None, ("started", "heartbeat")):
-        sql = following._page(types, of_run=True).sql
         with book._database.read() as connection:
+            sql = following._paging(types, of_run=True, on_file=True).on(connection).sql
             names = ["x"] * sql.count("?")
             plan = " ".join(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", names))
         assert plan == "SEARCH training_events USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"

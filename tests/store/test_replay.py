@@ -386,7 +386,7 @@ def test_large_tables_are_removed_in_parts(
     rests: list[int] = []
     remove_some, length_of = swap._remove_some, swap._length_of
 
-    def noting(database: sqlite.Database, table: str) -> tuple[int, int]:
+    def noting(database: sqlite.SQLiteDatabase, table: str) -> tuple[int, int]:
         made = remove_some(database, table)
         parts.append((table.rpartition("_")[2], made[0]))
         with database.read() as connection:
@@ -539,14 +539,14 @@ def test_whoever_appends_fast_is_caught_up_with(path: Path, monkeypatch: pytest.
     with Ledger(path) as book, Ledger(path) as other:
         book.append(some_runs(20))
         turns = iter(range(1000))
-        checkpoint = sqlite.Database.checkpoint
+        checkpoint = sqlite.SQLiteDatabase.checkpoint
 
-        def append_and_checkpoint(database: sqlite.Database) -> None:
+        def append_and_checkpoint(database: sqlite.SQLiteDatabase) -> None:
             run = f"r{next(turns) % 25}"
             other.append([heartbeat(step, run=run, step=step) for step in range(10)])
             checkpoint(database)
 
-        monkeypatch.setattr(sqlite.Database, "checkpoint", append_and_checkpoint)
+        monkeypatch.setattr(sqlite.SQLiteDatabase, "checkpoint", append_and_checkpoint)
         book.replay()
         monkeypatch.undo()
         assert next(turns) < 30

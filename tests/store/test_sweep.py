@@ -416,7 +416,8 @@ def test_the_latest_starts_are_found_by_the_runs(book: Ledger) -> None:
     from ledger.store.silent import _HEADS, _STARTS
 
     with book._database.read() as connection:
-        for sql in (_HEADS, _STARTS):
+        for statement in (_HEADS, _STARTS):
+            sql = statement.on(connection).sql
             plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", ("[]",))]
             assert not any(line.startswith("SCAN training") for line in plan), plan
             assert any("SEARCH training" in line for line in plan), plan

@@ -25,7 +25,7 @@ from ledger.store.reading import run_is_known
 
 if TYPE_CHECKING:
     from ledger.api import Ledger
-    from ledger.store.sqlite import Database
+    from ledger.store.database import Database
     from ledger.store.statements import Connection
 
 __all__ = ["Imported", "ImportedRun", "import_wandb"]

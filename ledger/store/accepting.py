@@ -1,0 +1,104 @@
+"""How events get their positions, and which locks their writer holds: by the one lock on a file, or run by run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from zlib import crc32
+
+import sqlalchemy as sa
+
+from ledger.store.spelling import among
+from ledger.store.statements import Connection, StoredRow, compiled, inserting, is_sqlite, on_server, said
+from ledger.store.tables import training_events, training_heads
+
+__all__ = ["insert_events", "lock_runs", "lock_wandb_ids", "release_runs"]
+
+WANDB_ID_LOCKS = 256  # as many as a transaction takes at most: a server has room for a few thousand in all
+_WANDB_IDS = 0x1ED6E2  # the space of advisory locks that are ours
+
+_NAMES = [column.name for column in training_events.columns if column.name != "position"]
+_HEAD_NAMES = training_heads.columns.keys()
+_ACCEPTING = (
+    f"INSERT INTO training_events ({', '.join(_NAMES)}) VALUES ({', '.join(['%s'] * len(_NAMES))}) RETURNING position"
+)
+_NUMBERING = said(
+    "SELECT nextval(pg_get_serial_sequence('training_events', 'position')), ledger_transaction()"
+    " FROM generate_series(1, :count)"
+)
+
+
+def insert_events(connection: Connection, rows: Sequence[StoredRow]) -> Sequence[int]:
+    """Insert rows without positions, and return the positions they got, in their order."""
+    if not rows:
+        return ()
+    if not on_server(connection):
+        return _insert_into_file(connection, rows)
+    if len(rows) == 1:
+        (position,) = connection.execute(_ACCEPTING, rows[0]).fetchone()
+        return (position,)
+    numbers = _NUMBERING.run(connection, {"count": len(rows)}).fetchall()
+    whole = ((*number, *row) for number, row in zip(numbers, rows, strict=True))
+    connection.load("training_events", ("position", "transaction_id", *_NAMES), whole)
+    return [position for position, _ in numbers]
+
+
+def _insert_into_file(connection: Connection, rows: Sequence[StoredRow]) -> range:
+    sql = inserting(training_events).on(connection).sql
+    if len(rows) == 1:
+        connection.execute(sql, rows[0])
+    else:
+        connection.executemany(sql, rows)
+    (last,) = connection.execute("SELECT last_insert_rowid()").fetchone()
+    return range(last - len(rows) + 1, last + 1)  # the write lock makes them neighbours
+
+
+_LOCKING_ONE = said("SELECT version FROM training_heads WHERE run_id = :the_run FOR NO KEY UPDATE")
+_LOCKING = compiled(
+    sa.select(training_heads.c.run_id)
+    .where(among(training_heads.c.run_id, "the_runs"))
+    .order_by(training_heads.c.run_id)
+    .with_for_update(key_share=True)
+)
+# A run that is new gets a head of no events, for others to wait at.
+_BEGUN = {"version": "0", "placed": "0", "unreadable": "0"}
+_BEGINNING = said(
+    f"INSERT INTO training_heads ({', '.join(_HEAD_NAMES)})"
+    f" SELECT {', '.join('value' if name == 'run_id' else _BEGUN.get(name, chr(39) * 2) for name in _HEAD_NAMES)}"
+    " FROM unnest(CAST(:the_runs AS text[])) AS named(value) ON CONFLICT DO NOTHING"
+)
+_RELEASING = compiled(
+    sa.delete(training_heads).where(among(training_heads.c.run_id, "the_runs"), training_heads.c.version == 0)
+)
+_LOCKING_IDS = said(
+    f"SELECT pg_advisory_xact_lock({_WANDB_IDS}, slot) FROM unnest(CAST(:slots AS int[])) AS wanted(slot)"
+)
+
+
+def lock_runs(connection: Connection, run_ids: Iterable[str]) -> None:
+    """Let nobody else append to these runs until the transaction ends. On a file, the writer is alone already.
+
+    Everybody locks in the order of the ids, first those that are new and then those that are there, so that
+    no two wait for each other; and before reading what the lock keeps.
+    """
+    if is_sqlite(connection):
+        return
+    ordered = sorted(set(run_ids))
+    if len(ordered) == 1 and _LOCKING_ONE.run(connection, {"the_run": ordered[0]}).fetchone() is not None:
+        return
+    _BEGINNING.run(connection, {"the_runs": ordered})
+    _LOCKING.run(connection, {"the_runs": ordered}).fetchall()
+
+
+def release_runs(connection: Connection, run_ids: Iterable[str]) -> None:
+    """Remove the heads of runs that were locked and have no event after all."""
+    if not is_sqlite(connection) and (named := list(run_ids)):
+        _RELEASING.run(connection, {"the_runs": named})
+
+
+def lock_wandb_ids(connection: Connection, ids: Iterable[str]) -> None:
+    """Let nobody else settle these W&B ids until the transaction ends. All runs are to be locked before."""
+    if is_sqlite(connection):
+        return
+    slots = sorted({crc32(wandb_run_id.encode()) % WANDB_ID_LOCKS for wandb_run_id in ids})
+    if slots:
+        _LOCKING_IDS.run(connection, {"slots": slots}).fetchall()

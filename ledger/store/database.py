@@ -1,0 +1,57 @@
+"""What the store asks of a database, whichever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol, TypeVar
+
+from ledger.store.statements import Connection
+from ledger.store.waiting import Waiting
+
+__all__ = ["Database"]
+
+T = TypeVar("T")
+
+
+class Database(Protocol):
+    """One database with its connections, opened on first use; threads may share it."""
+
+    place: str  # as it may be shown
+
+    def transact(self, work: Callable[[Connection], T], *, seconds_max: float | None = None) -> T:
+        """Do *work* in a transaction and return its answer; all of it is committed, or nothing.
+
+        Creates the ledger where there is none. It may be done again from the start, so that *work* has to be
+        idempotent: what failed may have been committed all the same. *seconds_max* is for who waits less than usual.
+        """
+
+    def write(self, *, seconds_max: float | None = None) -> AbstractContextManager[Connection]:
+        """Do the same once, inside the block."""
+
+    def read(self) -> AbstractContextManager[Connection]:
+        """Read; each statement sees what is committed when it starts. Raises NoLedger where there is none."""
+
+    def snapshot(self) -> AbstractContextManager[Connection]:
+        """Read one state of the ledger, whatever is committed meanwhile."""
+
+    def exists(self) -> bool:
+        """Whether there is something to read."""
+
+    def require(self) -> None:
+        """Raise NoLedger where there is nothing to read."""
+
+    def checkpoint_after(self, committed: Sequence[int]) -> None:
+        """Do the upkeep that is due after these positions were committed."""
+
+    def checkpoint(self) -> None:
+        """Do that upkeep now."""
+
+    def waiting(self) -> Waiting:
+        """Return how to wait for events."""
+
+    def let_go(self) -> None:
+        """Close the connections; the next use opens them again."""
+
+    def close(self) -> None:
+        """Close the connections. Closing again does nothing; using it afterwards is an error."""

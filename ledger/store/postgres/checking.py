@@ -1,0 +1,62 @@
+"""Whether the schema on a server is the ledger's own: its triggers and indexes, and what they are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ledger.store.postgres.functions import FUNCTIONS, GUARDS
+from ledger.store.postgres.schema import indexes
+from ledger.store.statements import Connection, said
+from ledger.store.verify import Difference
+
+__all__ = ["schema_differences"]
+
+_TRIGGERS = said(
+    "SELECT t.tgname, t.tgenabled = 'A', pg_get_triggerdef(t.oid) FROM pg_trigger t"
+    " WHERE t.tgrelid = CAST('training_events' AS regclass) AND NOT t.tgisinternal"
+)
+_INDEXES = said("SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = current_schema()")
+_FUNCTIONS = said(
+    "SELECT p.proname, p.prosrc FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
+    " WHERE n.nspname = current_schema() AND p.proname = ANY(CAST(:ours AS text[]))"
+)
+_RULES = said(
+    "SELECT rulename, definition FROM pg_rules WHERE schemaname = current_schema() AND tablename = :the_table"
+)
+
+
+def schema_differences(connection: Connection) -> Iterator[Difference]:
+    """Yield what keeps the ledger append-only, or is looked things up by, and is not as it was made."""
+    triggers = {name: (is_always, sql) for name, is_always, sql in _TRIGGERS.ask(connection)}
+    for name, (made, _) in GUARDS.items():
+        is_always, found = triggers.pop(name, (False, None))
+        if found is None or not is_always or _spelled_alike(found) != _spelled_alike(made):
+            yield Difference("trigger", None, name, found if is_always else f"not always on: {found}", made)
+    for name, (_, found) in triggers.items():
+        yield Difference("trigger", None, name, found, None)
+    for name, found in _RULES.run(connection, {"the_table": "training_events"}):
+        yield Difference("rule", None, name, found, None)
+    yield from _functions(connection)
+    yield from _indexes(connection)
+
+
+def _functions(connection: Connection) -> Iterator[Difference]:
+    there = {name: str(sql) for name, sql in _FUNCTIONS.run(connection, {"ours": sorted(FUNCTIONS)})}
+    for name, made in FUNCTIONS.items():
+        found = there.get(name)
+        if found is None or found.strip() not in made:
+            yield Difference("function", None, name, found, made)
+
+
+def _indexes(connection: Connection) -> Iterator[Difference]:
+    there = {name: str(sql) for name, sql in _INDEXES.ask(connection)}
+    for name, made in sorted(indexes().items()):
+        found = there.get(name)
+        if found is None or ("UNIQUE" in found) != ("UNIQUE" in made):
+            yield Difference("index", None, name, found, made)
+
+
+def _spelled_alike(sql: str) -> str:
+    """The server writes statements its own way: with schemas, and in another order of events."""
+    words = [word.rpartition(".")[2] for word in sql.replace("(", " (").split()]
+    return " ".join(words).replace(" ()", "()").lower()

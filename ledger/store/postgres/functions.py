@@ -1,0 +1,78 @@
+"""Functions and triggers that a server keeps: what jsonb is made of, the order of transactions, and append-only."""
+
+from __future__ import annotations
+
+__all__ = ["FUNCTIONS", "GUARDS"]
+
+# jsonb takes neither NUL nor half a surrogate pair, and no number beyond its own bounds; the text beside it has them.
+_JSON = r"""
+CREATE FUNCTION ledger_json(document text) RETURNS jsonb LANGUAGE plpgsql IMMUTABLE STRICT AS $$
+DECLARE
+  mended text;
+BEGIN
+  RETURN document::jsonb;
+EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
+  mended := regexp_replace(document, '(?<!\\)((?:\\\\)*)\\u0000', '\1\\ufffd', 'g');
+  BEGIN
+    RETURN mended::jsonb;
+  EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
+    BEGIN
+      RETURN regexp_replace(mended, '(?<!\\)((?:\\\\)*)\\u[dD][89abcdefABCDEF]..', '\1\\ufffd', 'g')::jsonb;
+    EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
+      RETURN NULL;
+    END;
+  END;
+END $$
+"""
+
+_SHIFT = """
+CREATE FUNCTION ledger_shift() RETURNS bigint LANGUAGE sql STABLE AS $$
+  SELECT coalesce((SELECT value::bigint FROM ledger_state WHERE name = 'transaction_shift'), 0)
+$$
+"""
+
+_TRANSACTION = """
+CREATE FUNCTION ledger_transaction() RETURNS bigint LANGUAGE sql STABLE AS $$
+  SELECT pg_current_xact_id()::text::bigint + ledger_shift()
+$$
+"""
+
+# Every event below it is of a transaction that is over, and none will come that is.
+_HORIZON = """
+CREATE FUNCTION ledger_horizon() RETURNS bigint LANGUAGE sql STABLE AS $$
+  SELECT CASE
+    WHEN newest >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint + shift THEN newest + 1
+    ELSE pg_snapshot_xmin(pg_current_snapshot())::text::bigint + shift
+  END
+  FROM (SELECT (SELECT max(transaction_id) FROM training_events) AS newest, ledger_shift() AS shift) AS known
+$$
+"""
+
+_REFUSE = """
+CREATE FUNCTION ledger_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  RAISE EXCEPTION 'training_events is append-only: amend or void the run instead' USING ERRCODE = 'restrict_violation';
+END $$
+"""
+
+FUNCTIONS = {
+    "ledger_json": _JSON.strip(),
+    "ledger_shift": _SHIFT.strip(),
+    "ledger_transaction": _TRANSACTION.strip(),
+    "ledger_horizon": _HORIZON.strip(),
+    "ledger_refuse": _REFUSE.strip(),
+}
+
+
+def _guard(name: str, event: str) -> tuple[str, str]:
+    """A trigger, also for who replicates: `session_replication_role = replica` walks past the others."""
+    made = (
+        f"CREATE TRIGGER {name} BEFORE {event} ON training_events FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse()"
+    )
+    return made, f"ALTER TABLE training_events ENABLE ALWAYS TRIGGER {name}"
+
+
+GUARDS = {
+    f"training_events_no_{event.lower()}": _guard(f"training_events_no_{event.lower()}", event)
+    for event in ("UPDATE", "DELETE", "TRUNCATE")
+}

@@ -1,0 +1,50 @@
+"""What a handler may do in the ledger's transaction, on a server: it asks nobody, but counts what was done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import psycopg
+
+from ledger.errors import AskedWrongly
+from ledger.store.own_tables import OURS, REFUSED, SAVEPOINT, attempt
+from ledger.store.statements import Server, said
+
+__all__ = ["attempt_on_server"]
+
+_WRITTEN = said(
+    "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0) FROM pg_stat_xact_user_tables"
+    " WHERE schemaname = current_schema() AND relname = ANY(CAST(:ours AS text[]))"
+)
+
+
+def attempt_on_server(connection: Server, handler: Callable[[], object]) -> Exception | None:
+    """Return what a handler raised, or did that is not its own; what it has written is then taken back."""
+    before = _written(connection)
+    connection.execute(f"SAVEPOINT {SAVEPOINT}")
+    failure = attempt(handler)
+    if connection.is_idle:
+        return _begun_again(connection, failure)
+    try:
+        if failure is None and _written(connection) == before:
+            connection.execute(f"RELEASE SAVEPOINT {SAVEPOINT}")
+            return None
+        connection.execute(f"ROLLBACK TO SAVEPOINT {SAVEPOINT}")
+    except psycopg.Error as exc:  # the handler ended our transaction and began its own
+        connection.execute("ROLLBACK")
+        return _begun_again(connection, failure or exc)
+    return failure or AskedWrongly(REFUSED)
+
+
+def _begun_again(connection: Server, failure: Exception | None) -> Exception:
+    """Begin anew for who writes down the failure."""
+    connection.begin()
+    if failure is None:
+        return AskedWrongly(REFUSED)
+    failure.add_note(REFUSED)
+    return failure
+
+
+def _written(connection: Server) -> int:
+    """How many rows of the ledger's own tables this transaction has written."""
+    return int(_WRITTEN.run(connection, {"ours": sorted(OURS)}).fetchone()[0])

@@ -1,0 +1,152 @@
+"""Fold a server's ledger again while readers and writers go on.
+
+Every run is folded as of one snapshot and compared with what the tables have of it. What differs is written beside,
+and in one transaction put in its place: readers see all of it at once, and only writers of those runs wait. A run
+that grew meanwhile is folded again there; one that did not differ is kept right by whoever appends to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing, nullcontext
+from functools import cache
+from itertools import islice
+
+import sqlalchemy as sa
+
+from ledger.progress import Pace, Watcher
+from ledger.projections.stamp import fold_stamp
+from ledger.store import state
+from ledger.store.accepting import lock_wandb_ids
+from ledger.store.bounds import EVERYTHING
+from ledger.store.folding import FoldedRun, fold_of, folded_runs
+from ledger.store.postgres.connection import ServerConnection
+from ledger.store.postgres.database import ServerDatabase
+from ledger.store.postgres.translation import translating
+from ledger.store.projector import settle_ids
+from ledger.store.spelling import VERBATIM, among
+from ledger.store.statements import Connection, Row, Statement, compiled, said
+from ledger.store.tables import PROJECTION, projection_named, training_events
+from ledger.store.verify import stored_rows
+from ledger.store.writing import insert_many
+
+__all__ = ["replay_on_server"]
+
+_RUNS_AT_ONCE = 250
+_DERIVED = ("unreadable", "beside")  # all else of a head is evidence, and not folded
+_LIVE = PROJECTION
+_BESIDE = projection_named("replayed_")  # temporary tables, which nobody else sees and no crash leaves behind
+_PAIRS = tuple(zip(_LIVE, _BESIDE, strict=True))[:-1]
+
+
+def replay_on_server(database: ServerDatabase, watcher: Watcher | None = None) -> None:
+    """Make every projected row equal to its fold."""
+    with closing(database.connect()) as own, translating(database.place, 0):
+        for live, beside in zip(_LIVE, _BESIDE, strict=True):
+            own.execute(f"CREATE TEMPORARY TABLE {beside.name} (LIKE {live.name})")
+        with database.snapshot() as ledger:
+            ids = _compare(ledger, own, watcher)
+        own.begin()
+        _exchange(own, ids)
+        own.execute("COMMIT")
+
+
+def _compare(ledger: Connection, own: ServerConnection, watcher: Watcher | None) -> set[str]:
+    """Write what differs beside, and return the W&B ids that have to be settled again."""
+    (total,) = said("SELECT count(*) FROM training_events").ask(ledger).fetchone()
+    pace = Pace(total, watcher)
+    ids: set[str] = set()
+    every = folded_runs(lambda: nullcontext(ledger))
+    while part := list(islice(every, _RUNS_AT_ONCE)):
+        stored = stored_rows(ledger, [folded.run_id for folded in part])
+        differing = [folded for folded in part if _differs(folded, stored[folded.run_id], ids)]
+        _write(own, differing)
+        pace.step(sum(folded.events for folded in part))
+    pace.finish()
+    return ids
+
+
+def _differs(folded: FoldedRun, stored: dict[sa.Table, Row], ids: set[str]) -> bool:
+    claim = folded.life.claimed() if folded.life else None
+    head, row = stored.get(_LIVE.heads), stored.get(_LIVE.runs) or stored.get(_LIVE.voided)
+    held = row["wandb_run_id"] if row else None
+    before = stored.get(_LIVE.claims)
+    if before != (claim._asdict() if claim else None) or held != (claim.wandb_run_id if claim else None):
+        ids |= {str(each) for each in (held, claim and claim.wandb_run_id, before and before["wandb_run_id"]) if each}
+    wanted = {table: {**made, "wandb_run_id": held} for table, made in _rows(folded)}
+    present = {table: stored[table] for table in (_LIVE.runs, _LIVE.voided) if table in stored}
+    of_head = head is None or any(head[name] != folded.head[name] for name in _DERIVED)
+    return of_head or wanted != present or before != (claim._asdict() if claim else None)
+
+
+def _rows(folded: FoldedRun) -> Iterator[tuple[sa.Table, Row]]:
+    """The row that the run has to have, and in which table."""
+    if folded.life is not None:
+        table = _LIVE.runs if folded.life.void_reason is None else _LIVE.voided
+        yield table, {"wandb_run_id": None, **folded.row()}
+
+
+def _write(own: Connection, folded: Sequence[FoldedRun]) -> None:
+    """Write rows, claims and heads beside."""
+    rows = [found for run in folded for found in _rows(run)]
+    for live, beside in _PAIRS[:2]:
+        insert_many(own, beside, [row for table, row in rows if table is live])
+    claims = [run.life.claimed() for run in folded if run.life is not None]
+    insert_many(own, _BESIDE.claims, [claim._asdict() for claim in claims if claim is not None])
+    insert_many(own, _BESIDE.heads, [run.head for run in folded])
+
+
+_LOCKING = said(
+    f"SELECT h.run_id FROM training_heads h JOIN {_BESIDE.heads.name} b ON b.run_id = h.run_id"
+    " ORDER BY h.run_id FOR NO KEY UPDATE OF h"
+)
+_MOVED = said(
+    f"SELECT h.run_id FROM training_heads h JOIN {_BESIDE.heads.name} b ON b.run_id = h.run_id"
+    " WHERE h.version > b.version"
+)
+_DERIVING = said(
+    f"UPDATE training_heads h SET unreadable = b.unreadable, beside = b.beside FROM {_BESIDE.heads.name} b"
+    " WHERE b.run_id = h.run_id"
+)
+
+
+def _exchange(own: ServerConnection, ids: set[str]) -> None:
+    """Put what is beside in its place, in the open transaction."""
+    for _ in _LOCKING.rows(own):
+        pass
+    moved = [run_id for (run_id,) in _MOVED.ask(own).fetchall()]
+    for beside in _BESIDE if moved else ():
+        _removing(beside).run(own, {"the_runs": moved})
+    again = [folded for run_id in moved if (folded := fold_of(own, run_id, EVERYTHING)) is not None]
+    _write(own, again)
+    ids |= {claim.wandb_run_id for run in again if run.life and (claim := run.life.claimed())}
+    lock_wandb_ids(own, ids)
+    for live, beside in _PAIRS:
+        for statement in _exchanging(live, beside):
+            own.execute(statement)
+    _DERIVING.ask(own)
+    settle_ids(own, PROJECTION, ids)
+    state.remember(own, state.FOLDED_BY, fold_stamp())
+
+
+@cache
+def _removing(table: sa.Table) -> Statement:
+    return compiled(sa.delete(table).where(among(table.c.run_id, "the_runs")))
+
+
+def _exchanging(live: sa.Table, beside: sa.Table) -> list[str]:
+    """Remove what is no more, change what is there, and insert what is not. Who holds a W&B id is settled behind."""
+    own = [column.name for column in live.columns if column.name != "wandb_run_id" or live is _LIVE.claims]
+    names = [VERBATIM.get(name, name) for name in own]
+    changed = ", ".join(f"{name} = b.{name}" for name in names if name != "run_id")
+    listed, same = ", ".join(names), "b.run_id = l.run_id"
+    stale = f"l.run_id IN (SELECT run_id FROM {_BESIDE.heads.name})"
+    no_row, no_other = (
+        f"NOT EXISTS (SELECT 1 FROM {table} WHERE {same})" for table in (f"{live.name} l", f"{beside.name} b")
+    )
+    no_event = f"NOT EXISTS (SELECT 1 FROM {training_events.name} e WHERE e.run_id = l.run_id)"
+    return [
+        f"DELETE FROM {live.name} l WHERE ({stale} AND {no_other}) OR {no_event}",
+        f"UPDATE {live.name} l SET {changed} FROM {beside.name} b WHERE {same}",
+        f"INSERT INTO {live.name} ({listed}) SELECT {listed} FROM {beside.name} b WHERE {no_row}",
+    ]

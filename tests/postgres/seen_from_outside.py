@@ -10,20 +10,18 @@ from pathlib import Path
 from tests.postgres.server import Server
 
 
-def say(*urls: str) -> None:
-    """Write whose process this is and where the databases are, all at once."""
+def say(*urls: str, folder: Path | None = None) -> None:
+    """Write whose process this is, where the databases are, and where the session meets; all at once."""
     place = Path(os.environ["SAYS_TO"])
-    place.with_suffix(".part").write_text(json.dumps({"pid": os.getpid(), "urls": urls}))
+    place.with_suffix(".part").write_text(
+        json.dumps({"pid": os.getpid(), "urls": urls, "session": folder and str(folder)})
+    )
     place.with_suffix(".part").rename(place)
 
 
-def hang() -> None:
-    time.sleep(120)
-
-
-def test_it_ends(postgres_url):
+def test_it_ends(postgres_url, pg_session):
     """A test that needs a database."""
-    say(postgres_url)
+    say(postgres_url, folder=pg_session.folder)
 
 
 def test_it_needs_no_server():
@@ -31,14 +29,8 @@ def test_it_needs_no_server():
     say()
 
 
-def test_it_hangs_on_the_shared_server(postgres_url):
-    """A test in whose middle pytest is killed."""
-    say(postgres_url)
-    hang()
-
-
-def test_it_hangs_on_servers_of_its_own():
-    """A test with a primary and a standby of its own, in whose middle pytest is killed."""
+def test_it_hangs(postgres_url, pg_session):
+    """A test with a database of the shared server, and a primary and a standby of its own, until somebody kills it."""
     with Server.start() as primary, primary.standby() as standby:
-        say(primary.url("postgres"), standby.url("postgres"))
-        hang()
+        say(postgres_url, primary.url("postgres"), standby.url("postgres"), folder=pg_session.folder)
+        time.sleep(120)

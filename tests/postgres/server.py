@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -28,12 +29,18 @@ USER = "postgres"
 SECONDS_MAX = 60
 TRIES = 5
 
+# Where servers lie that need not be durable, if there is room: on a busy disk a database takes ten times as long.
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES_MIN = 2**30
+
 # What every server is told. The machine under the tests does not lose its power, so nothing waits for a disk.
 SETTINGS = {
     "fsync": "off",
     "full_page_writes": "off",
     "max_connections": "200",
     "shared_buffers": "32MB",
+    "min_wal_size": "32MB",
+    "max_wal_size": "128MB",
     "listen_addresses": "127.0.0.1",
     "dynamic_shared_memory_type": "mmap",  # in the data's folder, so that a killed server leaves nothing elsewhere
     "wal_level": "replica",
@@ -67,18 +74,18 @@ class Server(Cluster):
         *,
         hba: Sequence[str] = (),
         owner: int | None = None,
-        within: Path | None = None,
         programs: Path | None = None,
     ) -> Self:
-        """Make a server and start it: with these settings beside SETTINGS, and these lines first in pg_hba.conf.
+        """Make a server and start it: with these settings over SETTINGS, and these lines first in pg_hba.conf.
 
-        It ends with the process *owner*, or with this one. Whoever gives a folder *within* sees to that himself.
+        It ends with the process *owner*, or with this one.
         """
-        folder = own_folder(owner, within)
+        told, programs = {**SETTINGS, **(settings or {})}, programs or installed.programs()
+        in_reach = installed.in_reach(programs)
+        folder = own_folder(owner, in_memory=told["fsync"] == "off" and in_reach)
         try:
-            programs = installed.within_reach(programs or installed.programs(), folder)
-            server = cls(folder, programs, owner=owner)
-            server._make(settings or {}, hba)
+            server = cls(folder, programs if in_reach else installed.copy(programs, folder), owner=owner)
+            server._make(told, hba)
             server._begin()
         except BaseException:
             keeper.clear(folder)
@@ -140,7 +147,7 @@ class Server(Cluster):
 
     def standby(self, name: str = "standby") -> Self:
         """Return a server that follows this one and can be asked; its slot, here, is called *name*, too."""
-        folder = own_folder(self.owner, None)
+        folder = own_folder(self.owner, in_memory=self.folder.parent == MEMORY)
         try:
             server = type(self)(folder, self.programs, name=name, owner=self.owner)
             self.basebackup(server.data, "-R", "-C", "-S", name)
@@ -170,7 +177,7 @@ class Server(Cluster):
         options = ("-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "-N", "--no-instructions")
         self._run_program("initdb", "-D", str(self.data), *options)
         with (self.data / "postgresql.conf").open("a") as file:
-            file.writelines(f"{name} = '{value}'\n" for name, value in {**SETTINGS, **settings}.items())
+            file.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
         rules = self.data / "pg_hba.conf"
         rules.write_text("\n".join([*hba, rules.read_text()]))
 
@@ -224,12 +231,12 @@ class Server(Cluster):
         super().close()
 
 
-def own_folder(owner: int | None, within: Path | None) -> Path:
-    """Make a folder whose path is short enough for a socket; unless *within* another's, it ends with its owner."""
-    folder = Path(tempfile.mkdtemp(prefix="pg-", dir=within))
+def own_folder(owner: int | None, *, in_memory: bool) -> Path:
+    """Make a folder whose path is short enough for a socket, and which ends with its owner."""
+    roomy = in_memory and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= MEMORY_BYTES_MIN
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir=MEMORY if roomy else None))
     installed.give(folder)
-    if within is None:
-        keeper.keep(folder, owner or os.getpid())
+    keeper.keep(folder, owner or os.getpid())
     return folder
 
 

@@ -56,7 +56,7 @@ class Session:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Let one process of the session do something, in a folder that is gone when the session is."""
-        self.folder.mkdir(mode=0o711, exist_ok=True)  # the server's user passes through
+        self.folder.mkdir(mode=0o700, exist_ok=True)
         with (self.folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not (self.folder / "kept").exists():
@@ -74,9 +74,9 @@ class Session:
         with self.locked():
             said = self.folder / "server"
             if not said.exists():
-                self.started = Server.start(owner=self.owner, within=self.folder)
-                said.write_text(self.started.admin_url)
-            return Cluster(said.read_text())
+                self.started = Server.start(owner=self.owner)
+                said.write_text(f"{self.started.folder}\n{self.started.admin_url}")
+            return Cluster(said.read_text().splitlines()[1])
 
     def prepared(self, cluster: Cluster) -> str:
         """Return the name of the template; make it if no process of the session has."""
@@ -97,5 +97,7 @@ class Session:
                 cluster.drop_database(self.template)
         if self.started is not None:
             self.started.close()
+        elif (self.folder / "server").exists():
+            keeper.clear(Path((self.folder / "server").read_text().splitlines()[0]))
         if self.folder.exists():
             keeper.clear(self.folder)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from ledger import Ledger
+from tests.postgres.sharing import Session
+
+if TYPE_CHECKING:
+    from tests.postgres.cluster import Cluster
 
 # A shell that starts the tests in its background has them, and all that they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -21,6 +26,28 @@ _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_bas
 settings.register_profile("ci", deadline=None, derandomize=True, max_examples=80, suppress_health_check=_SLOW)
 settings.register_profile("full", deadline=None, max_examples=2000, suppress_health_check=_SLOW)
 settings.load_profile("full" if os.environ.get("LEDGER_PROOF") == "full" else "ci")
+
+
+SESSION = pytest.StashKey[Session]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin a session, or join the one of the process that hands out the tests."""
+    config.stash[SESSION] = Session(*getattr(config, "workerinput", {}).get("postgres", ()))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a process of pytest-xdist whose session it joins."""
+    session = node.config.stash[SESSION]
+    node.workerinput["postgres"] = (session.name, session.owner)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the session where it began."""
+    session = config.stash.get(SESSION, None)
+    if session is not None and session.owner == os.getpid():
+        session.end()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -49,3 +76,41 @@ def book(path: Path) -> Iterator[Ledger]:
     with Ledger(path) as book:
         book.init_db()
         yield book
+
+
+@pytest.fixture(scope="session")
+def pg_session(pytestconfig: pytest.Config) -> Session:
+    return pytestconfig.stash[SESSION]
+
+
+@pytest.fixture(scope="session")
+def pg_cluster(pg_session: Session) -> Iterator[Cluster]:
+    """Give the PostgreSQL server that the session's processes share; nothing is stopped or set in it."""
+    with pg_session.cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def pg_template(pg_session: Session, pg_cluster: Cluster) -> str:
+    """Name the database whose copies the tests get."""
+    return pg_session.prepared(pg_cluster)
+
+
+@pytest.fixture
+def new_postgres_url(pg_session: Session, pg_cluster: Cluster, pg_template: str) -> Iterator[Callable[[], str]]:
+    """Give a call that makes a fresh database and returns its URL; all are dropped after the test."""
+    made: list[str] = []
+
+    def new() -> str:
+        made.append(pg_session.database())
+        return pg_cluster.create_database(made[-1], pg_template)
+
+    yield new
+    for name in made:
+        pg_cluster.drop_database(name)
+
+
+@pytest.fixture
+def postgres_url(new_postgres_url: Callable[[], str]) -> str:
+    """Give the URL of a database of the test's own."""
+    return new_postgres_url()

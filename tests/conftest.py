@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from ledger import Ledger
+from tests.places import POSTGRESQL, SQLITE, InMemory, Ledgers, OnServer
 from tests.postgres.sharing import Session
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ SESSION = pytest.StashKey[Session]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Begin a session, or join the one of the process that hands out the tests."""
+    config.addinivalue_line("markers", "places(*kinds): the kinds of database on which a test is to run")
     config.stash[SESSION] = Session(*getattr(config, "workerinput", {}).get("postgres", ()))
 
 
@@ -70,12 +73,41 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "runs.db"
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that names several kinds of database on each of them."""
+    named = metafunc.definition.get_closest_marker("places")
+    if named is not None and "kind" in metafunc.fixturenames:
+        metafunc.parametrize("kind", named.args, indirect=True)
+
+
 @pytest.fixture
-def book(path: Path) -> Iterator[Ledger]:
-    """Give an empty ledger in a file."""
-    with Ledger(path) as book:
+def kind(request: pytest.FixtureRequest) -> str:
+    """Name the kind of database that a test is on: SQLite, unless it says otherwise (tests/places.py)."""
+    return getattr(request, "param", SQLITE)
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest, kind: str) -> str:
+    """Name a place for a ledger, a file or the URL of a database of the test's own; nothing is recorded there yet."""
+    return str(request.getfixturevalue("postgres_url" if kind == POSTGRESQL else "path"))
+
+
+@pytest.fixture
+def book(place: str) -> Iterator[Ledger]:
+    """Give an empty ledger."""
+    with Ledger(place) as book:
         book.init_db()
         yield book
+
+
+@pytest.fixture
+def ledgers(request: pytest.FixtureRequest, kind: str) -> Iterator[Ledgers]:
+    """Give a call for fresh, empty ledgers; in SQLite's case they are in memory."""
+    if kind == SQLITE:
+        yield InMemory()
+        return
+    with closing(OnServer(request.getfixturevalue("new_postgres_url"))) as on_server:
+        yield on_server
 
 
 @pytest.fixture(scope="session")

@@ -30,6 +30,10 @@ EXISTING = os.environ.get("TRAINING_DB_TEST_URL")
 
 def prepare_template(url: str) -> None:
     """Make in the database at *url*, once a session, what every test's database has; keep no connection open."""
+    from ledger import Ledger
+
+    with Ledger(url) as book:
+        book.init_db()
 
 
 @dataclass

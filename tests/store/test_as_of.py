@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger import Ledger, origin
@@ -44,8 +43,11 @@ from tests.builders import (
     voided,
     wandb_attached,
 )
+from tests.places import Ledgers, on_both, tried
 from tests.store.test_forks_and_threads import in_a_process
 from tests.strategies import CHAINS, RUN_IDS, WANDB_IDS, batched, events_of, histories, moments
+
+pytestmark = on_both
 
 Row = dict[str, Any]
 Question = tuple[datetime | None, datetime | int | None]
@@ -126,14 +128,14 @@ def as_get_run(row: Row) -> Row:
     return {**{name: row[name] for name in (*COLUMNS, "liveness")}, **of_void}
 
 
-@given(histories() | contested(), questions, st.data())
+@tried(histories() | contested(), questions, st.data())
 def test_a_view_shows_what_a_fresh_ledger_with_these_events_shows(
-    history: list[Event], question: Question, data: st.DataObject
+    ledgers: Ledgers, history: list[Event], question: Question, data: st.DataObject
 ) -> None:
     """For any events, any bounds of time and position, and whatever is appended after the view was made."""
     batches = data.draw(batched(history))
     later = data.draw(histories(size_max=3))
-    with Ledger(":memory:") as book, Ledger(":memory:") as fresh, origin.replaced(clock := Clock()):
+    with ledgers() as book, ledgers() as fresh, origin.replaced(clock := Clock()):
         accept(book, clock, batches)
         known = {event.event_id for event in history}
         seen = within(list(book.events()), question)
@@ -167,10 +169,12 @@ def check_told(view: AsOf, fresh: Ledger) -> None:
         assert told_by[0] == told_by[1]
 
 
-@given(histories(), st.integers(0, 12))
-def test_each_position_is_the_ledger_as_it_was_before_the_next(history: list[Event], position: int) -> None:
+@tried(histories(), st.integers(0, 12))
+def test_each_position_is_the_ledger_as_it_was_before_the_next(
+    ledgers: Ledgers, history: list[Event], position: int
+) -> None:
     """A view by position shows the rows that the ledger itself showed when that was its newest, local columns too."""
-    with Ledger(":memory:") as book:
+    with ledgers() as book:
         for event in history[:position]:
             book.append(event)
         rows = book.query_runs(limit=None, include_voided=True)
@@ -508,10 +512,12 @@ def test_a_run_that_moved_on_to_another_id_claims_the_first_no_more(book: Ledger
     assert book.as_of(moment(1)).get_run("r")["wandb_run_id"] == "w1"
 
 
-@given(contested(), questions)
-def test_a_run_alone_shows_the_wandb_id_that_it_shows_among_all(history: list[Event], question: Question) -> None:
+@tried(contested(), questions)
+def test_a_run_alone_shows_the_wandb_id_that_it_shows_among_all(
+    ledgers: Ledgers, history: list[Event], question: Question
+) -> None:
     """For any claims: by the few runs that ever stated the id as by all."""
-    with Ledger(":memory:") as book, origin.replaced(clock := Clock()):
+    with ledgers() as book, origin.replaced(clock := Clock()):
         accept(book, clock, [[event] for event in history])
         view = book.as_of(question[0], known=question[1])
         every = {row["run_id"]: row["wandb_run_id"] for row in view.query_runs(limit=None, include_voided=True)}

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger import Ledger
@@ -18,7 +17,10 @@ from ledger.projections.run import COLUMNS, HYPERPARAMETERS
 from ledger.store import prepared
 from ledger.store.dry_run import A_ROW, Change
 from tests.builders import annotated, launched, started, unvoided, voided, wandb_attached
+from tests.places import Ledgers, on_both, tried
 from tests.strategies import RUN_IDS, WANDB_IDS, batched, histories
+
+pytestmark = on_both
 
 CONFIG = {"optim": {"batch": 64}, "batch_size": 32}
 
@@ -55,10 +57,10 @@ def test_a_better_extraction_shows_before_it_is_replayed(book: Ledger, monkeypat
     assert [row["batch_size"] for row in rows(book)] == [64, 8, 16]
 
 
-@given(histories().flatmap(batched))
-def test_with_the_same_rules_a_replay_changes_nothing(batches: list[list[Event]]) -> None:
+@tried(histories().flatmap(batched))
+def test_with_the_same_rules_a_replay_changes_nothing(ledgers: Ledgers, batches: list[list[Event]]) -> None:
     """Whatever was appended, in whatever order: the tables are what they would be."""
-    with Ledger(":memory:") as book:
+    with ledgers() as book:
         for batch in batches:
             book.append(batch)
         assert list(book.replay(dry_run=True)) == []
@@ -146,12 +148,12 @@ def test_a_claim_that_moves_shows_at_both_runs(book: Ledger, path: Path) -> None
     ]
 
 
-@given(histories(), st.data())
-def test_a_replay_does_what_its_dry_run_said(history: list[Event], data: st.DataObject) -> None:
+@tried(histories(), st.data())
+def test_a_replay_does_what_its_dry_run_said(ledgers: Ledgers, history: list[Event], data: st.DataObject) -> None:
     """For any rows emptied behind the ledger's back: the changes are the differences of before and after."""
     emptied = data.draw(st.lists(st.sampled_from(["wandb_run_id", "host", "config_json", "started_at"]), unique=True))
     runs = data.draw(st.lists(st.sampled_from(RUN_IDS), unique=True))
-    with Ledger(":memory:") as book:
+    with ledgers() as book:
         book.append(history)
         with book._database.write() as connection:
             for name in emptied:

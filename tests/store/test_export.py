@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger import Ledger
@@ -22,9 +21,12 @@ from ledger.events import Event, Fact
 from ledger.events.lines import line_of
 from ledger.progress import Progress
 from tests.builders import completed, heartbeat, launched, shown, started, trials, unknown
+from tests.places import Ledgers, on_both, tried
 from tests.store.crowd import writing
 from tests.store.test_merge_lines import counts, kept_aside, merged
 from tests.strategies import histories
+
+pytestmark = on_both
 
 
 def exported(book: Ledger) -> list[str]:
@@ -44,11 +46,10 @@ def test_an_export_has_the_lines_of_events_json(book: Ledger, path: Path, capsys
     assert [json.loads(line) for line in found.path.read_text().splitlines()] == json.loads(capsys.readouterr().out)
 
 
-@settings(max_examples=trials(40, 400))
-@given(histories(), st.booleans())
-def test_any_ledger_comes_out_of_its_export(events: list[Event], backwards: bool) -> None:
+@tried(histories(), st.booleans(), usual=trials(40, 400))
+def test_any_ledger_comes_out_of_its_export(ledgers: Ledgers, events: list[Event], backwards: bool) -> None:
     """Merged into an empty ledger, in whatever order, an export gives the same events and the same rows."""
-    with Ledger(":memory:") as book, Ledger(":memory:") as other:
+    with ledgers() as book, ledgers() as other:
         book.append(events)
         lines = exported(book)[:: -1 if backwards else 1]
         answer = merged(other, [(f"line {n}", line) for n, line in enumerate(lines)], "an export")

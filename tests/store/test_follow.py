@@ -14,7 +14,6 @@ from pathlib import Path
 from queue import Empty, Queue
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger import Ledger
@@ -30,9 +29,12 @@ from ledger.errors import (
 from ledger.events import Recorded
 from ledger.store import following
 from tests.builders import heartbeat, launched, started
+from tests.places import Ledgers, on_both, tried
 from tests.store.crowd import crowd
 from tests.store.crowd import following as following_process
 from tests.store.test_forks_and_threads import in_a_process
+
+pytestmark = on_both
 
 WRITERS, EACH = 4, 200
 
@@ -108,8 +110,8 @@ def test_types_and_runs_choose_among_what_comes(any_book: Ledger) -> None:
     assert follower.sees_nothing()
 
 
-@given(data=st.data())
-def test_a_follower_sees_what_events_gives(data: st.DataObject) -> None:
+@tried(st.data())
+def test_a_follower_sees_what_events_gives(ledgers: Ledgers, data: st.DataObject) -> None:
     """Whatever is appended in whatever batches, and asked for, a follower sees what `events` gives afterwards."""
     kinds = {"launched": launched, "started": started, "heartbeat": heartbeat}
     batches = data.draw(
@@ -117,7 +119,7 @@ def test_a_follower_sees_what_events_gives(data: st.DataObject) -> None:
     )
     types = data.draw(st.none() | st.lists(st.sampled_from(sorted(kinds)), max_size=2))
     run_id = data.draw(st.none() | st.sampled_from("rs"))
-    with Ledger(":memory:") as book, pytest.MonkeyPatch.context() as patched:
+    with ledgers() as book, pytest.MonkeyPatch.context() as patched:
         patched.setattr(following, "POSITIONS_MAX", data.draw(st.integers(1, 4)))
         patched.setattr("ledger.store.waiting.time.sleep", stop)
         seen: list[Recorded] = []

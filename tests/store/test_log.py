@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger import Ledger, origin
@@ -31,14 +30,10 @@ from tests.builders import (
     voided,
     wandb_attached,
 )
+from tests.places import Ledgers, on_both, tried
 from tests.strategies import histories
 
-
-@pytest.fixture
-def book() -> Iterator[Ledger]:
-    """Give a ledger in memory."""
-    with Ledger(":memory:") as book:
-        yield book
+pytestmark = on_both
 
 
 def stored(book: Ledger) -> list[Recorded]:
@@ -79,11 +74,11 @@ def test_nothing_appended_is_nothing_done(book: Ledger) -> None:
     assert book.append([]) == []
 
 
-@given(st.data())
-def test_a_retry_of_anything_is_known(data: st.DataObject) -> None:
+@tried(st.data())
+def test_a_retry_of_anything_is_known(ledgers: Ledgers, data: st.DataObject) -> None:
     """After an unknown outcome, the same batch again gives the same answers and adds nothing."""
     events = data.draw(histories())
-    with Ledger(":memory:") as book:
+    with ledgers() as book:
         partly = data.draw(st.integers(0, len(events)))
         book.append(events[:partly])
         answers = book.append(events)
@@ -147,7 +142,8 @@ def test_an_event_and_its_rows_are_written_together(
             book.append([launched(0), wandb_attached(1, wandb_run_id="w")])
 
     assert (len(stored(book)), book.count_runs(), bool(book.verify())) == (1, 1, True)
-    assert book.append([launched(0), wandb_attached(1, wandb_run_id="w")])[1].position == 3
+    assert book.append([launched(0), wandb_attached(1, wandb_run_id="w")])[1].version == 2
+    assert (len(stored(book)), shown(book)["r"]["wandb_run_id"]) == (3, "w")
 
 
 class Clock:

@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger import Ledger, origin
@@ -26,7 +25,10 @@ from tests.builders import (
     unknown,
     wandb_attached,
 )
+from tests.places import Ledgers, on_both, tried
 from tests.strategies import life
+
+pytestmark = on_both
 
 STATUSES = ("running", "completed", "failed", "crashed")
 
@@ -69,9 +71,9 @@ AHEAD: dict[str, Callable[[float], Event]] = {
 
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("event", AHEAD.values(), ids=AHEAD)
-def test_a_status_shows_at_once(event: Callable[[float], Event], status: str) -> None:
+def test_a_status_shows_at_once(ledgers: Ledgers, event: Callable[[float], Event], status: str) -> None:
     """Though the run's newest event bears a time seven hours ahead of this machine's."""
-    with Ledger(":memory:") as book, origin.replaced(At(NOON)):
+    with ledgers() as book, origin.replaced(At(NOON)):
         book.append([launched(0), event(7 * HOUR)])
 
         book.update_run_status("r", status)
@@ -81,9 +83,9 @@ def test_a_status_shows_at_once(event: Callable[[float], Event], status: str) ->
 
 
 @pytest.mark.parametrize("behind", [timedelta(0), timedelta(hours=9), timedelta(days=3650)], ids=str)
-def test_a_whole_life_by_a_clock_that_is_behind(behind: timedelta) -> None:
+def test_a_whole_life_by_a_clock_that_is_behind(ledgers: Ledgers, behind: timedelta) -> None:
     """Each word shows when it is said, in the order in which the words were said."""
-    with Ledger(":memory:") as book, origin.replaced(At(NOON - behind)):
+    with ledgers() as book, origin.replaced(At(NOON - behind)):
         book.append(heartbeat(0, step=1))
         for status in (*STATUSES, *reversed(STATUSES)):
             book.update_run_status("r", status)
@@ -109,9 +111,11 @@ SAYINGS: dict[str, tuple[Callable[[Ledger], object], str, object]] = {
 
 
 @pytest.mark.parametrize(("say", "column", "value"), SAYINGS.values(), ids=SAYINGS)
-def test_every_word_shows_at_once(say: Callable[[Ledger], object], column: str, value: object) -> None:
+def test_every_word_shows_at_once(
+    ledgers: Ledgers, say: Callable[[Ledger], object], column: str, value: object
+) -> None:
     """Notes, amendments, attachments, names and voids too, over what bears a later time."""
-    with Ledger(":memory:") as book, origin.replaced(At(NOON)):
+    with ledgers() as book, origin.replaced(At(NOON)):
         others = {
             "note": "other",
             "blog_post_url": "o",
@@ -126,9 +130,9 @@ def test_every_word_shows_at_once(say: Callable[[Ledger], object], column: str, 
         assert row_of(book)[column] == value
 
 
-def test_a_call_that_says_several_things_says_them_in_order() -> None:
+def test_a_call_that_says_several_things_says_them_in_order(ledgers: Ledgers) -> None:
     """The events of one call, moved behind a clock that is ahead, keep their order."""
-    with Ledger(":memory:") as book, origin.replaced(At(NOON)):
+    with ledgers() as book, origin.replaced(At(NOON)):
         book.append([launched(0), started(9 * HOUR)])
 
         book.update_run_status("r", "crashed", started_at=moment(1), ended_at=moment(5), wandb_run_id="w", run_name="n")
@@ -138,9 +142,9 @@ def test_a_call_that_says_several_things_says_them_in_order() -> None:
         assert book.verify()
 
 
-def test_a_call_happens_a_microsecond_after_what_is_known() -> None:
+def test_a_call_happens_a_microsecond_after_what_is_known(ledgers: Ledgers) -> None:
     """Not later than it must, so that the order of calls on different machines stays the order of the calls."""
-    with Ledger(":memory:") as book, origin.replaced(At(NOON)):
+    with ledgers() as book, origin.replaced(At(NOON)):
         book.append([launched(0), started(HOUR)])
 
         book.update_run_status("r", "completed")
@@ -148,9 +152,9 @@ def test_a_call_happens_a_microsecond_after_what_is_known() -> None:
         assert [*book.events()][-1].occurred_at == moment(HOUR) + timedelta(microseconds=1)
 
 
-def test_a_backfill_happens_when_it_says() -> None:
+def test_a_backfill_happens_when_it_says(ledgers: Ledgers) -> None:
     """With at=, the time is what is said, also where that lies before all that is known."""
-    with Ledger(":memory:") as book:
+    with ledgers() as book:
         book.append([launched(0), started(HOUR)])
 
         book.update_run_status("r", "completed", at=moment(60))
@@ -159,10 +163,12 @@ def test_a_backfill_happens_when_it_says() -> None:
         assert (row_of(book)["status"], bool(book.verify())) == ("running", True)
 
 
-@given(life(8), st.lists(st.sampled_from(STATUSES), min_size=1, max_size=4), st.integers(-40, 40))
-def test_a_status_shows_over_any_history(events: list[Event], statuses: list[str], hours: int) -> None:
+@tried(life(8), st.lists(st.sampled_from(STATUSES), min_size=1, max_size=4), st.integers(-40, 40))
+def test_a_status_shows_over_any_history(
+    ledgers: Ledgers, events: list[Event], statuses: list[str], hours: int
+) -> None:
     """Whatever was accepted before, from whatever clocks: when the call returns, the status is that status."""
-    with Ledger(":memory:") as book, origin.replaced(At(moment(hours * HOUR))):
+    with ledgers() as book, origin.replaced(At(moment(hours * HOUR))):
         book.append([launched(0, run="r1"), *events])
         for status in statuses:
             book.update_run_status("r1", status)
@@ -170,9 +176,9 @@ def test_a_status_shows_over_any_history(events: list[Event], statuses: list[str
         assert book.verify()
 
 
-def test_a_claimed_id_may_be_said_again() -> None:
+def test_a_claimed_id_may_be_said_again(ledgers: Ledgers) -> None:
     """A run that holds its W&B id may name it at its end, though another claims it too."""
-    with Ledger(":memory:") as book:
+    with ledgers() as book:
         book.append([wandb_attached(1, wandb_run_id="w"), wandb_attached(2, run="s", wandb_run_id="w")])
 
         book.update_run_status("r", "completed", wandb_run_id="w")
@@ -180,9 +186,9 @@ def test_a_claimed_id_may_be_said_again() -> None:
         assert (row_of(book)["status"], row_of(book)["wandb_run_id"]) == ("completed", "w")
 
 
-def test_at_the_end_of_the_calendar_words_still_count() -> None:
+def test_at_the_end_of_the_calendar_words_still_count(ledgers: Ledgers) -> None:
     """A clock that shows the year 9999 cannot make a run mute."""
-    with Ledger(":memory:") as book:
+    with ledgers() as book:
         book.append(
             started(0).model_copy(update={"occurred_at": datetime.fromisoformat("9999-12-30T23:59:59.999999Z")})
         )

@@ -18,7 +18,6 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger import Ledger
@@ -41,6 +40,7 @@ from tests.builders import (
     voided,
     wandb_attached,
 )
+from tests.places import Ledgers, tried
 from tests.store.crowd import ROOT
 from tests.strategies import RUN_IDS, histories
 
@@ -107,10 +107,10 @@ def after_each_part(monkeypatch: pytest.MonkeyPatch, do: Callable[[int], None]) 
 
 
 @pytest.mark.usefixtures("small_parts")
-@given(histories(RUN_IDS))
-def test_a_replay_gives_what_the_events_tell(events: list[Event]) -> None:
+@tried(histories(RUN_IDS))
+def test_a_replay_gives_what_the_events_tell(ledgers: Ledgers, events: list[Event]) -> None:
     """In a file, in parts, over any history: the same rows as the pure fold, and as before."""
-    with Ledger(":memory:") as memory:
+    with ledgers() as memory:
         memory.append(events)
         told_by_memory = shown(memory)
         memory.replay()
@@ -277,6 +277,8 @@ KILLED = """
 import sys
 from ledger import Ledger
 from ledger.store import replay
+
+pytestmark = on_both
 replay._RUNS_AT_ONCE = 5
 print("ready", flush=True)
 with Ledger(sys.argv[1]) as book:
@@ -485,10 +487,12 @@ def test_a_better_extraction_reaches_old_runs_by_replay(path: Path, monkeypatch:
         assert not [problem for problem in examine(str(path)).problems if "ledger replay" in problem]
 
 
-@given(st.integers(1, 4), st.integers(1, 6), st.integers(1, 4), histories(RUN_IDS))
-def test_however_few_events_are_held_at_a_time(kept: int, waiting: int, page: int, events: list[Event]) -> None:
+@tried(st.integers(1, 4), st.integers(1, 6), st.integers(1, 4), histories(RUN_IDS))
+def test_however_few_events_are_held_at_a_time(
+    ledgers: Ledgers, kept: int, waiting: int, page: int, events: list[Event]
+) -> None:
     """Of a run with very many, or of all that wait for theirs: rows, heads and verification come out the same."""
-    with Ledger(":memory:") as book, pytest.MonkeyPatch.context() as patch:
+    with ledgers() as book, pytest.MonkeyPatch.context() as patch:
         patch.setattr(folding, "KEPT_MAX", kept)
         patch.setattr(folding, "WAITING_MAX", waiting)
         patch.setattr(folding, "WAITING_LENGTH_MAX", waiting * 100)
@@ -501,7 +505,9 @@ def test_however_few_events_are_held_at_a_time(kept: int, waiting: int, page: in
 
 
 @pytest.mark.parametrize("kept", [1_000, 100_000])
-def test_only_the_run_whose_events_are_long_is_read_by_itself(monkeypatch: pytest.MonkeyPatch, kept: int) -> None:
+def test_only_the_run_whose_events_are_long_is_read_by_itself(
+    ledgers: Ledgers, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
     """What waits is bounded by its length: the longest goes, and where it is longer than is kept, in parts."""
     alone: list[str] = []
     parsed: Counter[str] = Counter()  # how often each event, by what it is
@@ -521,7 +527,7 @@ def test_only_the_run_whose_events_are_long_is_read_by_itself(monkeypatch: pytes
     monkeypatch.setattr(folding, "WAITING_LENGTH_MAX", 5_000)
     monkeypatch.setattr(folding, "KEPT_LENGTH_MAX", kept)
     monkeypatch.setattr(folding, "PAGE", 4)
-    with Ledger(":memory:") as book:
+    with ledgers() as book:
         book.append([launched(0, run=f"r{number}") for number in range(10)])
         book.append([annotated(step, run="long", note="x" * 900, tags=[f"t{step}"]) for step in range(12)])
         book.append([completed(1, run=f"r{number}") for number in range(10)])

@@ -13,7 +13,6 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger import Ledger
@@ -22,7 +21,10 @@ from ledger.events import Recorded
 from ledger.store import consumer as consuming_module
 from ledger.subscription import Subscription
 from tests.builders import heartbeat, launched, started, trials
+from tests.places import Ledgers, on_both, tried
 from tests.store.crowd import consuming, writing
+
+pytestmark = on_both
 
 Handler = Callable[[Recorded], None]
 
@@ -532,15 +534,17 @@ def test_several_consumers_of_one_name(book: Ledger, path: Path, together: bool)
         assert kept(path) == list(range(1, 151))
 
 
-@given(
+@tried(
     steps=st.lists(
         st.tuples(st.sampled_from(["handled", "interrupted"]), st.none() | st.integers(0, 8), st.integers(0, 9)),
         max_size=25,
     )
 )
-def test_the_checkpoint_never_passes_what_nobody_handled(steps: list[tuple[str, int | None, int]]) -> None:
+def test_the_checkpoint_never_passes_what_nobody_handled(
+    ledgers: Ledgers, steps: list[tuple[str, int | None, int]]
+) -> None:
     """While one consumer handles an event another handles some, stops, and somebody rewinds: nothing is skipped."""
-    with Ledger(":memory:") as book:
+    with ledgers() as book:
         book.append([heartbeat() for _ in range(8)])
         handled: set[int] = set()
         left = list(steps)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger import Ledger, origin
@@ -36,8 +35,11 @@ from tests.builders import (
     started,
     voided,
 )
+from tests.places import Ledgers, on_both, tried
 from tests.store.test_fallback import locked
 from tests.strategies import life
+
+pytestmark = on_both
 
 LOST = (launched(0), started(10), heartbeat(60), metrics_logged(90, columns={}))
 NEVER_BEAT = (launched(0), started(10))
@@ -443,10 +445,10 @@ def test_a_training_process_that_is_killed_is_found_by_its_process(path: Path) -
     assert after.ended_at == text_of(events[0].occurred_at)
 
 
-@given(life(), st.sampled_from([None, alive(), GONE, OOM, DONE]))
-def test_a_sweep_ends_nothing_that_lives(history: list[Event], word: Testimony | None) -> None:
+@tried(life(), st.sampled_from([None, alive(), GONE, OOM, DONE]))
+def test_a_sweep_ends_nothing_that_lives(ledgers: Ledgers, history: list[Event], word: Testimony | None) -> None:
     """Whatever a history holds: only the lost and the unknown are judged, and of the lost all that nobody knows of end."""
-    with Ledger(":memory:") as book:
+    with ledgers() as book:
         book.append(history)
         before = {row["run_id"]: row for row in book.query_runs(limit=None)}
         verdicts = {verdict.run_id: verdict for verdict in book.sweep(witnesses=[Knowing("slurm", word)])}
@@ -466,10 +468,10 @@ def test_a_sweep_ends_nothing_that_lives(history: list[Event], word: Testimony |
         assert book.verify()
 
 
-def test_a_presumption_yields_to_the_end_that_a_spool_held_back() -> None:
+def test_a_presumption_yields_to_the_end_that_a_spool_held_back(ledgers: Ledgers) -> None:
     """A run that completed while nobody could hear it has completed, whenever that arrives."""
     end = completed(120, final_metrics={"loss": 1})
-    with Ledger(":memory:") as book:
+    with ledgers() as book:
         book.append(LOST)
         book.sweep(witnesses=[])
         book.append(end)

@@ -14,7 +14,10 @@ from ledger import Ledger
 from ledger.events import Event
 from tests.builders import shown, told, trials
 from tests.core.test_golden_lives import GOLDEN, Golden, differing
+from tests.places import Ledgers, in_a_file, on_both, on_server, tried
 from tests.strategies import batched, histories, life
+
+pytestmark = on_both
 
 
 def check_window(book: Ledger, batches: list[list[Event]]) -> list[Event]:
@@ -28,25 +31,25 @@ def check_window(book: Ledger, batches: list[list[Event]]) -> list[Event]:
     return list(accepted.values())
 
 
-@given(histories().flatmap(batched))
-def test_the_window_equals_the_fold_after_every_append(batches: list[list[Event]]) -> None:
+@tried(histories().flatmap(batched))
+def test_the_window_equals_the_fold_after_every_append(ledgers: Ledgers, batches: list[list[Event]]) -> None:
     """Whatever comes, in whatever order and batches, the tables show settle(fold) and verify agrees."""
-    with Ledger(":memory:") as book:
+    with ledgers() as book:
         check_window(book, batches)
 
 
-@given(life().flatmap(batched))
-def test_the_window_equals_the_fold_of_one_long_life(batches: list[list[Event]]) -> None:
+@tried(life().flatmap(batched))
+def test_the_window_equals_the_fold_of_one_long_life(ledgers: Ledgers, batches: list[list[Event]]) -> None:
     """The same for many events of one run, whose row is carried along from append to append."""
-    with Ledger(":memory:") as book:
+    with ledgers() as book:
         check_window(book, batches)
 
 
-@given(st.data())
-def test_another_ledger_with_the_same_events_shows_the_same(data: st.DataObject) -> None:
+@tried(st.data())
+def test_another_ledger_with_the_same_events_shows_the_same(ledgers: Ledgers, data: st.DataObject) -> None:
     """Order, duplicates, batches and a merge do not show: only what is local to a ledger differs."""
     events = data.draw(histories())
-    with Ledger(":memory:") as one, Ledger(":memory:") as other, Ledger(":memory:") as merged:
+    with ledgers() as one, ledgers() as other, ledgers() as merged:
         for batch in data.draw(batched(events)):
             one.append(batch)
         for batch in data.draw(batched(events)):
@@ -59,10 +62,10 @@ def test_another_ledger_with_the_same_events_shows_the_same(data: st.DataObject)
         assert merged.verify()
 
 
-@given(histories().flatmap(batched))
-def test_a_replay_gives_every_row_back(batches: list[list[Event]]) -> None:
+@tried(histories().flatmap(batched))
+def test_a_replay_gives_every_row_back(ledgers: Ledgers, batches: list[list[Event]]) -> None:
     """Thrown away and folded again, the tables come out the same, local columns too."""
-    with Ledger(":memory:") as book:
+    with ledgers() as book:
         for batch in batches:
             book.append(batch)
         before = book.query_runs(limit=None, include_voided=True)
@@ -89,13 +92,26 @@ def test_the_window_of_a_file_equals_the_fold(batches: list[list[Event]]) -> Non
                 assert book.verify()
 
 
+@in_a_file
 @pytest.mark.parametrize("golden", GOLDEN, ids=lambda golden: golden.says)
-def test_a_ledger_shows_the_golden_rows(golden: Golden) -> None:
+def test_a_ledger_shows_the_golden_rows(ledgers: Ledgers, golden: Golden) -> None:
     """Each golden life gives its rows on a ledger too: in order, in reverse, and all at once."""
     shown_otherwise: list[dict[str, Any]] = []
     for batches in ([[e] for e in golden.history], [[e] for e in golden.history[::-1]], [list(golden.history)]):
-        with Ledger(":memory:") as book:
+        with ledgers() as book:
             check_window(book, batches)
             shown_otherwise.append(differing(golden, shown(book)))
 
     assert shown_otherwise == [{}, {}, {}]
+
+
+@on_server
+@pytest.mark.parametrize("part", range(4))
+def test_a_server_shows_the_golden_rows(ledgers: Ledgers, part: int) -> None:
+    """The same on PostgreSQL, in reverse; a quarter of the lives at a time."""
+    for golden in GOLDEN[part::4]:
+        with ledgers() as book:
+            for event in golden.history[::-1]:
+                book.append(event)
+            assert (golden.says, differing(golden, shown(book))) == (golden.says, {})
+            assert (golden.says, book.verify().differences) == (golden.says, ())

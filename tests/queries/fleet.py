@@ -28,7 +28,7 @@ TEXTS = (
     "", " ", "mgda", "MGDA", "pcgrad", "ec2", "expanse", "é", "e\u0301", "\uffee", "😀", "😀b", "Z", "z", "~", "%", "a_b", "a\\b", "it's",
     '"', "null", "true", "True", "1", "1.0", " 1 ", "1e-4", "0x1", "NaN", "inf", "1_0", "٣", "-0", "9007199254740993", "a\tb\n", "ß" * 40,
 )  # fmt: skip
-IN_JSON = (*TEXTS, "a\x00b", "\ud800", "b\ud800mgda", "9" * 400, "1e999")
+IN_JSON = (*TEXTS, "\ud800", "b\ud800mgda", "9" * 400, "1e999")
 NUMBERS = (
     *ODD_NUMBERS, HUGE + 1, -HUGE, 0, 1, 2, 8, -1, 0.1, 0.3, 0.1 + 0.2, 1.0, 2.0, 1e-4, 1e22, 1e23, 10**22, 10**23, 2**53, 2**53 - 1,
     float(2**53), 2**63 + 1025, 2.0**63, -(2.0**63), 2**60, 2.0**60, 1152921504606847000, 2**70, 2.0**70, 2**70 + 1, 1.7976931348623157e308, 2.2e-308,
@@ -99,6 +99,10 @@ def _config(random: Random) -> dict[str, Any]:
     for path in random.sample(paths, random.randrange(6)):
         value = random.choice((1, 2, 8, "8", 0.5, "1e-4", "mgda", "pcgrad", True, False, None, random.choice(NUMBERS)))
         put(made, path.split("."), value)
+    if random.random() < 0.1:  # SQLite reads such a text up to its NUL, so it lies where no path leads
+        made["\x00"] = ["a\x00b", {"\ud800": "\x00"}]
+    if random.random() < 0.3:  # the same path as one key and as two
+        made |= {"a.b": scalar(random), "a": {"b": scalar(random)}}
     if random.random() < 0.5:
         made["objectives"] = [{"name": random.choice(TEXTS), "w": anything(random)} for _ in range(random.randrange(4))]
     return made

@@ -32,8 +32,10 @@ def prove(books: Mapping[str, Ledger], seed: int, count: int) -> Counter[str]:
 
 
 def prove_one(books: Mapping[str, Ledger], seed: int, number: int) -> Question:
-    """Ask the one question, again, and return it."""
+    """Ask the one question, again, behind the one before it, and return it."""
     rows = _prepared(books, seed)
+    if number:
+        _ask(books, seed, number - 1, rows)
     _ask(books, seed, number, rows)
     return question(seed, number, rows)
 

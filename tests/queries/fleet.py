@@ -125,13 +125,14 @@ def _run(random: Random, number: int) -> Iterator[Event]:
         return kind(run_id=run, event_id=str(UUID(int=random.getrandbits(128))), occurred_at=at, **fields)
 
     text = lambda: random.choice(TEXTS)  # noqa: E731 -- said nine times below
-    if random.random() < 0.95:
+    is_launched = random.random() < 0.95
+    if is_launched:
         ids = _some(
             random, run_name=text(), host=text(), instance_id=text(), instance_type=text(), config_file_path=text()
         )
         chain = _some(random, chain_of_custody_id=random.choice(("ABC123", "abc123", "XYZ789")))
         yield make(events.Launched, config=_config(random) if random.random() < 0.9 else {}, **ids, **chain)
-    if random.random() < 0.6:
+    if not is_launched or random.random() < 0.6:
         yield make(events.Started)
     for _ in range(random.choice((0, 0, 1, 2))):
         said = _some(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from ledger import Ledger
+from tests.postgres.server import Server
 
 __all__ = ["DATABASES", "empty_ledgers"]
 
@@ -16,8 +17,14 @@ def _sqlite() -> Iterator[Ledger]:
         yield book
 
 
+@contextmanager
+def _postgresql() -> Iterator[Ledger]:
+    with Server.start() as server, Ledger(server.create_database("queries")) as book:
+        yield book
+
+
 # Another database is one more line: a context in which there is an empty ledger.
-DATABASES: dict[str, Callable[[], AbstractContextManager[Ledger]]] = {"sqlite": _sqlite}
+DATABASES: dict[str, Callable[[], AbstractContextManager[Ledger]]] = {"sqlite": _sqlite, "postgresql": _postgresql}
 
 
 @contextmanager

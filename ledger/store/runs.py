@@ -14,6 +14,8 @@ from ledger.projections.filters import Condition, Order, in_64_bits
 from ledger.projections.fits import spelled_number
 from ledger.projections.liveness import Present
 from ledger.projections.run import COLUMNS
+from ledger.store.documents import Found, each_tag
+from ledger.store.fitting import fitted, numeric
 from ledger.store.liveness import is_among, liveness_of, needs_a_look, values_of
 from ledger.store.spelling import descending, place_in
 from ledger.store.statements import Connection, Row, Statement, compiled
@@ -28,7 +30,6 @@ Shapes = tuple[tuple[Condition, tuple[type, ...]], ...]
 
 _NAMES = (*COLUMNS, "liveness")
 _THE_RUN = sa.bindparam("the_run", type_=sa.Text())
-_NUMERIC_TYPES = ("integer", "real")
 _PLACE = re.compile(r"0|[1-9]\d{0,8}", re.ASCII)
 _PLACES_MAX = 3  # each doubles the paths that are tried
 
@@ -109,7 +110,7 @@ def _taken_apart(conditions: Sequence[Condition]) -> tuple[Shapes, dict[str, obj
     """Conditions without the values that their SQL does not depend on, and those values by parameter name."""
     shapes: list[tuple[Condition, tuple[type, ...]]] = []
     values: dict[str, object] = {}
-    for number, condition in enumerate(conditions):
+    for number, condition in enumerate(map(fitted, conditions)):
         if condition.keys or condition.column in ("tags", "liveness") or condition.operator == "has":
             shapes.append((condition, tuple(map(type, condition.values))))
             continue
@@ -190,8 +191,8 @@ def _compared(column: sa.ColumnElement[object], operator: str, value: object) ->
 
 
 def _tags(runs: Runs, condition: Condition) -> Clause:
-    each = sa.func.json_each(runs.c.tags_json).table_valued("value", name="tag")
-    chosen = sa.select(sa.literal(1)).select_from(each)
+    each = each_tag(runs.c.tags_json)
+    chosen = sa.select(sa.literal_column("1", sa.Integer())).select_from(each)
     if condition.operator == "has":
         return sa.exists(chosen) if condition.values[0] else ~sa.exists(chosen)
     some: Clause = sa.exists(chosen.where(each.c.value.in_(condition.values)))
@@ -200,22 +201,23 @@ def _tags(runs: Runs, condition: Condition) -> Clause:
 
 def _in_json(column: sa.ColumnElement[object], condition: Condition) -> Clause:
     """A condition on what lies below a JSON column: at the path, or under the whole name as one key."""
-    spelled = _spelled_paths(condition.keys)
-    found = _first(*(sa.func.json_extract(column, path) for path in spelled))
-    kind = _first(*(sa.func.json_type(column, path) for path in spelled))
+    found = Found(column, _spelled_paths(condition.keys))
     (value, *_) = condition.values or (None,)
     match condition.operator:
         case "is":
-            return _json_equals(found, kind, condition)
+            return _json_equals(found, condition)
         case "is_not":
-            return sa.not_(sa.func.coalesce(_json_equals(found, kind, condition), sa.false()))
+            return sa.not_(sa.func.coalesce(_json_equals(found, condition), sa.false()))
         case "has":
-            there = sa.func.coalesce(kind, "null") != "null"
+            there = sa.func.coalesce(found.kind, _NULL) != _NULL
             return there if value else sa.not_(there)
         case "contains":
-            return (kind == "text") & (place_in(found, value) > sa.literal_column("0"))
+            return found.is_text & (place_in(found.text, value) > sa.literal_column("0"))
         case operator:
-            return kind.in_(_NUMERIC_TYPES) & _compared(found, operator, value)
+            return found.is_number & _compared(found.number, operator, found.compared(numeric(value)))
+
+
+_NULL = sa.literal_column("'null'", sa.Text())
 
 
 def _spelled_paths(keys: tuple[str, ...]) -> list[str]:
@@ -228,18 +230,15 @@ def _spelled_paths(keys: tuple[str, ...]) -> list[str]:
     return [f"${path}" for path in sorted({*made, f'."{".".join(keys)}"'}, key=lambda path: (len(path), path))]
 
 
-def _first(*found: sa.ColumnElement[object]) -> sa.ColumnElement[object]:
-    return found[0] if len(found) == 1 else sa.func.coalesce(*found)
-
-
-def _json_equals(found: sa.ColumnElement[object], kind: sa.ColumnElement[object], condition: Condition) -> Clause:
+def _json_equals(found: Found, condition: Condition) -> Clause:
     """Text also stands for the number or the truth value that it spells, as it comes in a query string."""
     texts = [value for value in condition.values if isinstance(value, str)]
-    truths = [word for value in condition.values if (word := str(value).lower()) in ("true", "false")]
+    truths = {word for value in condition.values if (word := str(value).lower()) in ("true", "false")}
     numbers = [value for value in condition.values if not isinstance(value, str | bool)]
     numbers += [in_64_bits(number) for text in texts if (number := spelled_number(text)) is not None]
+    equal = [found.number == found.compared(number) for number in numbers]
     return sa.or_(
-        (kind == "text") & found.in_(texts),
-        kind.in_(truths),
-        kind.in_(_NUMERIC_TYPES) & found.in_(numbers),
+        found.is_text & found.text.in_(texts),
+        *(found.is_truth(truth) for truth in sorted(truths)),
+        *([found.is_number & sa.or_(*equal)] if equal else []),
     )

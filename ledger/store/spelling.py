@@ -15,6 +15,8 @@ from sqlalchemy.sql.functions import FunctionElement
 __all__ = [
     "MOMENT",
     "VERBATIM",
+    "Expression",
+    "Spelled",
     "Texts",
     "among",
     "descending",
@@ -47,51 +49,51 @@ class Texts(sa.types.UserDefinedType[list[str]]):
         return "TEXT[]"
 
 
-class _Spelled(FunctionElement[Any]):
+class Spelled(FunctionElement[Any]):
     """Takes the words from a template, which the clauses fill, for each kind of database."""
 
     inherit_cache = True
     on_sqlite = on_postgresql = ""
 
 
-@compiles(_Spelled, _SQLITE)
-def _spell_for_sqlite(element: _Spelled, compiler: SQLCompiler, **kw: object) -> str:
+@compiles(Spelled, _SQLITE)
+def _spell_for_sqlite(element: Spelled, compiler: SQLCompiler, **kw: object) -> str:
     return element.on_sqlite.format(*(compiler.process(clause, **kw) for clause in element.clauses))
 
 
-@compiles(_Spelled, _POSTGRESQL)
-def _spell_for_postgresql(element: _Spelled, compiler: SQLCompiler, **kw: object) -> str:
+@compiles(Spelled, _POSTGRESQL)
+def _spell_for_postgresql(element: Spelled, compiler: SQLCompiler, **kw: object) -> str:
     return element.on_postgresql.format(*(compiler.process(clause, **kw) for clause in element.clauses))
 
 
-class _Among(_Spelled):
+class _Among(Spelled):
     # Of no type: a Boolean would be compared with 1 on SQLite, and no index serves that.
     inherit_cache = True
     on_sqlite = "{0} IN (SELECT value FROM json_each({1}))"
     on_postgresql = "{0} = ANY({1}::text[])"
 
 
-class _EachNamed(_Spelled):
+class _EachNamed(Spelled):
     inherit_cache = True
     on_sqlite = "json_each({0})"
     on_postgresql = '(SELECT unnest({0}::text[]) COLLATE "C" AS value)'
 
 
-class _PlaceIn(_Spelled):
+class _PlaceIn(Spelled):
     type = sa.BigInteger()
     inherit_cache = True
     on_sqlite = "instr({0}, {1})"
     on_postgresql = "strpos({0}, {1})"
 
 
-class _NotByIndex(_Spelled):
+class _NotByIndex(Spelled):
     type = sa.Text()
     inherit_cache = True
     on_sqlite = "+{0}"
     on_postgresql = "({0} || '')"
 
 
-class _SecondsBetween(_Spelled):
+class _SecondsBetween(Spelled):
     type = sa.Double()
     inherit_cache = True
     # A day's fraction is a float, whose last digits would make 600 s more than 600 s.
@@ -99,14 +101,14 @@ class _SecondsBetween(_Spelled):
     on_postgresql = "round(extract(epoch FROM ({0} - {1})), 3)"
 
 
-class _Lease(_Spelled):
+class _Lease(Spelled):
     type = sa.Double()
     inherit_cache = True
     on_sqlite = "json_extract({0}, '$.lease')"
-    on_postgresql = "(nullif({0}, '')::json ->> 'lease')::double precision"
+    on_postgresql = "(nullif({0}, '')::json ->> 'lease')::numeric"
 
 
-class _Descending(_Spelled):
+class _Descending(Spelled):
     """NULLs come last: on SQLite by themselves, and there an index in this order serves only so."""
 
     inherit_cache = True
@@ -114,7 +116,7 @@ class _Descending(_Spelled):
     on_postgresql = "{0} DESC NULLS LAST"
 
 
-class _Stated(_Spelled):
+class _Stated(Spelled):
     """One text of a payload. What somebody made unreadable behind our back must not keep an index from being kept."""
 
     type = sa.Text()

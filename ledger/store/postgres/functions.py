@@ -25,6 +25,40 @@ EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
 END $$
 """
 
+# A float as the number that it is, and not as the shortest that is read as the same; beyond 64 bits all are floats.
+_EXACTLY = """
+CREATE FUNCTION ledger_exactly(value double precision) RETURNS numeric LANGUAGE sql IMMUTABLE STRICT AS $$
+  SELECT CASE
+    WHEN abs(value) >= 9007199254740992 AND value >= -9223372036854775808 AND value < 9223372036854775808
+      THEN value::bigint::numeric
+    ELSE value::text::numeric
+  END
+$$
+"""
+
+_NUMBER = """
+CREATE FUNCTION ledger_number(document jsonb) RETURNS numeric LANGUAGE plpgsql IMMUTABLE STRICT AS $$
+DECLARE
+  value numeric;
+BEGIN
+  IF jsonb_typeof(document) <> 'number' THEN
+    RETURN NULL;
+  END IF;
+  value := document::numeric;
+  IF abs(value) < 9007199254740992 THEN
+    RETURN value;
+  END IF;
+  IF abs(value) >= 1.7976931348623159e308 THEN
+    RETURN sign(value) * 'Infinity'::numeric;
+  END IF;
+  IF value < -9223372036854775808 OR value >= 9223372036854775808
+    OR value = value::double precision::text::numeric THEN
+    RETURN ledger_exactly(value::double precision);
+  END IF;
+  RETURN value;
+END $$
+"""
+
 _SHIFT = """
 CREATE FUNCTION ledger_shift() RETURNS bigint LANGUAGE sql STABLE AS $$
   SELECT coalesce((SELECT value::bigint FROM ledger_state WHERE name = 'transaction_shift'), 0)
@@ -57,6 +91,8 @@ END $$
 
 FUNCTIONS = {
     "ledger_json": _JSON.strip(),
+    "ledger_exactly": _EXACTLY.strip(),
+    "ledger_number": _NUMBER.strip(),
     "ledger_shift": _SHIFT.strip(),
     "ledger_transaction": _TRANSACTION.strip(),
     "ledger_horizon": _HORIZON.strip(),

@@ -58,12 +58,14 @@ def adopt(ledger: Adopting, database: Database, path: Path, watcher: Watcher | N
             merged += merge_arrivals(database, _arrivals(page, before, redacting=redacting), str(path))
             runs, known = runs + len(page), known + sum(len(each.told) for each in before.values())
             pace.step(len(page))
+        refused = merged.refused + sum(each.count for each in unusable)
         found = [Difference(each.run_id, "run_id", each.run_id, None, f"{each.table}: {each.why}") for each in unusable]
         for page in old.pages():
-            found += compared(ledger, page, redacting=redacting)
+            others, differences = compared(ledger, page, redacting=redacting)
+            found += [*others, *differences]
+            refused += len(others)
             pace.step(len(page))
         pace.finish()
-    refused = merged.refused + sum(each.count for each in unusable)
     return Adopted(runs, merged.new, known + merged.known, refused, tuple(found))
 
 
@@ -76,9 +78,10 @@ def _arrivals(page: Iterable[OldRow], before: Mapping[str, Known], *, redacting:
 def untold(row: OldRow, known: Known, *, redacting: bool) -> list[Fact]:
     """Return what a row tells that the ledger was not told, and the correction behind it.
 
-    Nothing, where a later state of the row was told before. Where others speak of the run nothing is corrected.
+    Nothing, where a later state of the row, or another row, was told before. Where others speak of the run nothing is
+    corrected.
     """
-    if known.is_later_than(row):
+    if known.is_later_than(row) or known.is_of_another(row):
         return []
     wanted = wanted_of(row, redacting=redacting)
     teller = Teller(row, wanted, redacting=redacting)

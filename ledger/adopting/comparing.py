@@ -11,9 +11,7 @@ from pydantic import JsonValue
 
 from ledger.adopting.knowing import Known, known_of, rows_shown
 from ledger.adopting.rows import OldRow, Scalar
-from ledger.adopting.wanted import DOCUMENTED, alike, kept, same, same_json, wanted_of
-from ledger.events.redaction import redact
-from ledger.projections.run import COLUMNS
+from ledger.adopting.wanted import DOCUMENTED, alike, kept, same, wanted_of
 
 if TYPE_CHECKING:
     from ledger.adopting.front import Adopting
@@ -22,6 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["Difference", "compared"]
 
 _LENGTH_MAX = 200
+_ANOTHER = (
+    "training_runs: another row was adopted as this run before, by its created_at_db; give this one a run_id of its own"
+)
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,10 @@ class Difference:
     why: str | None
 
 
-def compared(ledger: Adopting, page: Sequence[OldRow], *, redacting: bool) -> list[Difference]:
-    """Return all in which the ledger's rows differ from those of a page."""
+def compared(ledger: Adopting, page: Sequence[OldRow], *, redacting: bool) -> tuple[list[Difference], list[Difference]]:
+    """Return which rows of a page are of another run than the ledger's, and all in which the others differ from it."""
     rows = rows_shown(ledger, page)
+    others: list[Difference] = []
     made: list[Difference] = []
     for row in page:
         shown = rows.get(row.run_id)
@@ -47,24 +49,27 @@ def compared(ledger: Adopting, page: Sequence[OldRow], *, redacting: bool) -> li
         differing = [
             name for name in DOCUMENTED if name in row.values and not same(name, row.values[name], shown[name])
         ]
-        if differing:
-            reasons = _Reasons(ledger, row, shown, redacting=redacting)
-            made += [
-                Difference(row.run_id, name, _cut(row.values[name]), _cut(shown[name]), reasons.of(name))
-                for name in differing
-            ]
-    return made
+        if not differing:
+            continue
+        known = known_of(ledger, [row])[row.run_id]
+        if known.is_of_another(row):
+            others.append(Difference(row.run_id, "run_id", row.run_id, row.run_id, _ANOTHER))
+            continue
+        reasons = _Reasons(ledger, row, shown, known, redacting=redacting)
+        made += [
+            Difference(row.run_id, name, _cut(row.values[name]), _cut(shown[name]), reasons.of(name))
+            for name in differing
+        ]
+    return others, made
 
 
 class _Reasons:
     """Why columns of one run differ."""
 
-    def __init__(self, ledger: Adopting, row: OldRow, shown: Row, *, redacting: bool) -> None:
+    def __init__(self, ledger: Adopting, row: OldRow, shown: Row, known: Known, *, redacting: bool) -> None:
         self._ledger = ledger
         self._shown = shown
-        self._redacting = redacting
         self._wanted = wanted_of(row, redacting=redacting)
-        known = known_of(ledger, [row])[row.run_id]
         self._of_run = _of_run(known, row)
 
     def of(self, name: str) -> str | None:
@@ -73,20 +78,11 @@ class _Reasons:
             return wanted.reasons.get(name)
         if name == "wandb_run_id" and shown is None and (holder := self._holder(str(wanted.columns[name]))):
             return f"run {holder!r} has this W&B id here"
-        if self._of_run is None and self._is_redacted(name):
-            return "secrets are redacted"
         return self._of_run
 
     def _holder(self, wandb_run_id: str) -> str | None:
         found = self._ledger.query_runs({"wandb_run_id": wandb_run_id}, limit=1)
         return str(found[0]["run_id"]) if found else None
-
-    def _is_redacted(self, name: str) -> bool:
-        """Whether an amendment or an import had secrets taken out, which the metrics of an end would not have."""
-        wanted, shown = self._wanted.columns[name], self._shown[name]
-        if not self._redacting or COLUMNS[name].kind != "json" or wanted is None or shown is None:
-            return False
-        return same_json(redact(json.loads(str(wanted)))[0], json.loads(str(shown)))
 
 
 def _of_run(known: Known, row: OldRow) -> str | None:
@@ -99,6 +95,6 @@ def _of_run(known: Known, row: OldRow) -> str | None:
 
 
 def _cut(value: Scalar) -> JsonValue:
-    made = kept(value) if isinstance(value, bytes) else value
+    made = value if isinstance(value, str) else kept(value)
     text = made if isinstance(made, str) else json.dumps(made)
     return made if len(text) <= _LENGTH_MAX else f"{text[:_LENGTH_MAX]}... ({len(text)} characters)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from ledger.adopting.telling import is_ours, row_of
@@ -31,9 +32,19 @@ class Known:
 
     def is_later_than(self, row: OldRow) -> bool:
         """Whether a later state of the row was adopted before, as its own `updated_at_db` says."""
-        told = [moment_of(said) for fact in self.told if isinstance(said := row_of(fact).get("updated_at_db"), str)]
-        ours = moment_of(row.values.get("updated_at_db"))
-        return ours is not None and any(moment is not None and moment > ours for moment in told)
+        read = moment_of(row.values.get("updated_at_db"))
+        return read is not None and any(moment > read for moment in self._told("updated_at_db"))
+
+    def is_of_another(self, row: OldRow) -> bool:
+        """Whether another row was adopted as this run, as `created_at_db` says, which no row ever changes."""
+        read = moment_of(row.values.get("created_at_db"))
+        told = self._told("created_at_db")
+        return read is not None and bool(told) and read not in told
+
+    def _told(self, name: str) -> list[datetime]:
+        said = [row_of(fact).get(name) for fact in self.told if fact.type == "imported"]
+        moments = [moment_of(value) for value in said if isinstance(value, str)]
+        return [moment for moment in moments if moment is not None]
 
 
 def known_of(ledger: Adopting, page: Iterable[OldRow]) -> dict[str, Known]:

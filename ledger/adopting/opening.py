@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,29 +36,28 @@ def opened_old(path: Path) -> Iterator[sqlite3.Connection]:
     """Open the earlier API's file. Raises InvalidValue for everything else, a ledger's file too."""
     if not path.is_file():
         raise InvalidValue("OLD.db", str(path), f"{_WANTED}, and there is none")
-    with TemporaryDirectory(prefix="ledger-adopt-") as folder:
+    with ExitStack() as until_closed:
         with reading_old(path):
-            connection = _connected(path, Path(folder))
-        try:
-            with reading_old(path):
-                _refuse_strangers(connection, path)
-            yield connection
-        finally:
-            connection.close()
+            connection = _connected(path, until_closed)
+            until_closed.callback(connection.close)
+            _refuse_strangers(connection, path)
+        yield connection
 
 
-def _connected(path: Path, folder: Path) -> sqlite3.Connection:
+def _connected(path: Path, until_closed: ExitStack) -> sqlite3.Connection:
     """Connect without a right to change anything, as what lies beside the file allows it."""
     beside = {suffix for suffix in ("-wal", "-shm", "-journal") if path.with_name(path.name + suffix).exists()}
     if "-wal" in beside and "-shm" not in beside:
-        return _copied(path, folder)  # nobody has it open, and reading it in its place would leave a -shm behind
+        return _copied(path, until_closed)  # nobody has it open, and reading it in its place would leave a -shm behind
     if beside:
         try:
             return _connection(path, "mode=ro")
         except sqlite3.OperationalError as exc:
             if "locked" in str(exc):
                 raise
-            return _copied(path, folder)  # what a killed writer left half done: SQLite would finish it in its place
+            return _copied(
+                path, until_closed
+            )  # what a killed writer left half done: SQLite would finish it in its place
     try:
         # Who may write clears away, at his close, what SQLite puts beside a file in WAL mode that nobody has open.
         return _connection(path, "mode=rw")
@@ -68,7 +67,9 @@ def _connected(path: Path, folder: Path) -> sqlite3.Connection:
         return _connection(path, "immutable=1")  # nobody writes to it, and nobody may write beside it
 
 
-def _copied(path: Path, folder: Path) -> sqlite3.Connection:
+def _copied(path: Path, until_closed: ExitStack) -> sqlite3.Connection:
+    """Connect to a copy, with what lies beside it."""
+    folder = Path(until_closed.enter_context(TemporaryDirectory(prefix="ledger-adopt-")))
     for suffix in ("", "-wal", "-journal"):
         with suppress(FileNotFoundError):
             shutil.copyfile(path.with_name(path.name + suffix), folder / f"old.db{suffix}")

@@ -33,6 +33,8 @@ _UNKNOWN = datetime(1970, 1, 1, tzinfo=UTC)
 _TAKEN = {"moment": "a time in ISO 8601", "integer": "an integer of 64 bits", "real": "a finite number"}
 
 _ROUNDED = "a duration is in whole seconds"
+_NULL = "a number that is not finite is null in the row, and text in the event"
+_TEXT = "a number that is not finite or has very many digits is text"
 _NOBODY_SAID = "it ended and nobody said how: a presumed crash, which any word of a witnessed end replaces"
 
 # W&B's own words for a run's state, which later versions wrote.
@@ -160,16 +162,15 @@ def _json(made: Wanted, name: str, value: Scalar, *, redacting: bool) -> tuple[P
         data = _shallow(raw)
     except InvalidFact:
         return None, "JSON nested deeper than an event can bear"
-    why = [] if same_json(raw, data) else ["a number that is not finite or has very many digits is text"]
-    if name == "config_json" and redacting:
-        shown, count = redact(data)
-        why += ["secrets are redacted"] if count else []
-    elif name == "final_metrics_json":
-        shown = without_non_finite(data)
-        why = [] if same_json(raw, shown) else ["a number that is not finite is null in the row, and text in the event"]
-    else:
-        shown = data
+    shown, secrets = redact(data) if redacting else (data, 0)
+    why = ["secrets are redacted"] if secrets else []
     made.data[name] = data
+    if name == "final_metrics_json":
+        made.data[name] = shown  # the end that says them looks for no secrets
+        shown = without_non_finite(shown)
+        why += [] if same_json(raw, without_non_finite(data)) else [_NULL]
+    elif not same_json(raw, data):
+        why.append(_TEXT)
     return projected_json(shown), "; ".join(why)
 
 

@@ -80,7 +80,8 @@ def _say_differences(differences: Iterable[Difference]) -> None:
         found = list(same)
         say(visible(f"  {column}, {counted(len(found), 'run')}: {why or _UNKNOWN}"))
         for each in found[:_SHOWN_MAX]:
-            say(visible(f"    {each.run_id}: {shortened(each.old, 60)} is {shortened(each.new, 60)} here"))
+            values = f": {shortened(each.old, 60)} is {shortened(each.new, 60)} here" if column != "run_id" else ""
+            say(visible(f"    {each.run_id}{values}"))
         if len(found) > _SHOWN_MAX:
             say(f"    and {len(found) - _SHOWN_MAX} more; --json lists all")
 

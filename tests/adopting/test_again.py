@@ -124,6 +124,16 @@ def test_later_columns_that_change_or_go_show_as_they_are(book: Ledger, tmp_path
         assert len(shown) == (1 if loss else 0)
 
 
+def test_another_row_of_the_same_run_id_is_refused(book: Ledger, tmp_path: Path) -> None:
+    """A second team's run of the same name is not mixed with the first: it is named, and the first stays."""
+    book.adopt(file(tmp_path / "old.db", run_name="ours"))
+
+    adopted = book.adopt(file(tmp_path / "theirs.db", **LATER, run_name="theirs", created_at_db="2025-11-11 10:00:01"))
+
+    assert (adopted.new, adopted.refused, adopted.ok, book.get_run("r")["run_name"]) == (0, 1, False, "ours")
+    assert [(found.column, "created_at_db" in found.why) for found in adopted.differences] == [("run_id", True)]
+
+
 def test_an_older_copy_changes_nothing(book: Ledger, tmp_path: Path) -> None:
     """A backup of the file from before is told by its updated_at_db: nothing is taken back, and the reason is listed."""
     book.adopt(

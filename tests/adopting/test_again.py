@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -189,18 +192,19 @@ def test_a_w_and_b_id_that_another_run_holds_is_listed(book: Ledger, tmp_path: P
     assert found.why == "run 'mine' has this W&B id here"
 
 
-def test_an_adoption_that_was_interrupted_goes_on(book: Ledger, old: Path) -> None:
-    """What was told before the interruption is known, and the rest is told."""
+def test_an_adoption_that_was_killed_is_finished_by_the_same_command(book: Ledger, tmp_path: Path) -> None:
+    """SIGKILL in the middle leaves a ledger in order, and adopting again tells what is left and nothing twice."""
+    rows = [{**LIVE, "run_id": f"r{number:04}", "host": ""} for number in range(1500)]
+    old = inserted(made(tmp_path / "old.db", SCHEMA), rows)
+    process = subprocess.Popen([sys.executable, "-m", "ledger", "--db", book.url, "adopt", str(old)])
+    while process.poll() is None and not book.count_runs():
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    told = sum(1 for _ in book.events())
 
-    class Interrupted(BaseException):
-        pass
-
-    def interrupt(_: object) -> None:
-        raise Interrupted
-
-    with Ledger(book.url) as other, pytest.raises(Interrupted):
-        other.adopt(old, progress=interrupt)
-
-    assert book.adopt(old).ok
-    assert book.adopt(old).new == 0
     assert book.verify().ok
+    adopted = book.adopt(old)
+    assert (adopted.runs, adopted.ok, adopted.differences) == (1500, True, ())
+    assert (adopted.known, adopted.new) == (told, 1500 * 4 - told)
+    assert book.adopt(old).new == 0

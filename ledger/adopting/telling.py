@@ -90,9 +90,11 @@ class Teller:
         rest = self._rest()
         if latest is not None:
             rest = {**dict.fromkeys(row_of(latest)), **rest}  # what is gone since is said to be gone
-        if rest and (latest is None or self._differs(rest, row_of(latest))):
+        if rest:
             before = self._wanted.birth if latest is None else min(self._wanted.birth, parse_moment(latest.occurred_at))
-            yield self._fact(Imported, before - _MICROSECOND, {"system": SYSTEM, "row": rest})
+            fact = self._fact(Imported, before - _MICROSECOND, {"system": SYSTEM, "row": rest})
+            if latest is None or row_of(fact) != row_of(latest):  # with its secrets taken out, as what was told
+                yield fact
         audit = {name: kept(self._row.values[name]) for name in AUDIT if self._row.values.get(name) is not None}
         if audit and audit not in [row_of(fact) for fact in imported]:
             yield self._next(Imported, self._wanted.latest, {"system": SYSTEM, "row": audit})
@@ -101,11 +103,6 @@ class Teller:
         """Return the correction that makes the ledger's row what the earlier one is."""
         said = {"reason": "as the earlier database has it", "columns": dict(columns)}
         return self._fact(Amended, behind + _MICROSECOND, said)
-
-    def _differs(self, rest: dict[str, JsonValue], told: Mapping[str, JsonValue]) -> bool:
-        """Whether it is not what was told: the same after its secrets were taken out, too."""
-        fact = self._fact(Imported, self._wanted.birth, {"system": SYSTEM, "row": rest})
-        return row_of(fact) != told
 
     def _launched(self) -> Fact:
         config = self._wanted.data.get("config_json")
@@ -116,7 +113,7 @@ class Teller:
             for name, column in HYPERPARAMETERS.items()
             if (value := columns.get(name)) is not None and value != read_config(column, config)
         }
-        said = {name: value for name in _OF_LAUNCH if self._says(name) and (value := columns[name]) is not None}
+        said = {name: columns[name] for name in _OF_LAUNCH if self._says(name)}
         return self._next(Launched, self._wanted.birth, {**said, "config": config, "hyperparameters": stated or None})
 
     def _end(self, status: str, ended_at: datetime | None) -> Fact:

@@ -20,7 +20,7 @@ from ledger.store.merging import Arrival, Merged, merge_arrivals
 
 if TYPE_CHECKING:
     from ledger.adopting.front import Adopting
-    from ledger.store.sqlite import Database
+    from ledger.store.database import Database
 
 __all__ = ["Adopted", "adopt"]
 

@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ledger.api import Ledger
 from ledger.errors import HalfConfigured, NotConfigured, Unreachable, shortened
@@ -18,9 +19,13 @@ from ledger.store.filesystem import on_network
 from ledger.store.inspect import Inspection, copies_beside
 from ledger.store.sqlite import SQLITE_FIXED
 
+if TYPE_CHECKING:
+    from ledger.store.postgres.state import ServerState
+
 __all__ = ["Report", "examine"]
 
 NAMED_MAX = 5  # of many runs so many are named
+CONNECTIONS_SHARE_MAX = 0.8
 
 
 @dataclass
@@ -48,12 +53,12 @@ def examine(place: str | None = None, *, verify: bool = True) -> Report:
         sentences.append(f"No ledger was inspected: {exc}")
     except Unreachable as exc:
         report.problems.append(str(exc))
-    _library(report)
+    if not report.facts.get("place", "").startswith("postgres"):
+        _library(report)
     return report
 
 
 def _examine(report: Report, ledger: Ledger, *, verify: bool) -> None:
-    path = Path(ledger.url)
     found, damaged = ledger.inspect(damages=verify)
     _facts(report, found)
     if found.replay_is_due:
@@ -61,11 +66,12 @@ def _examine(report: Report, ledger: Ledger, *, verify: bool) -> None:
             "The tables were folded by other rules than this version's, or nobody knows by which: old rows may lack "
             "what new ones have. See what would change with `ledger replay --dry-run`, then run `ledger replay`."
         )
-    _journal(report, found, network=on_network(path))
+    if found.server is not None:
+        _server(report, found.server)
+    else:
+        _file(report, found, Path(ledger.url))
     for judge in (_contested, _unreadable, _ahead, _relaunched, _conflicting, _parked):
         judge(report, found)
-    if copies := copies_beside(path):
-        report.remarks.append(f"Former copies lie beside the ledger: {_named(copies)}. Remove them when of no use.")
     if damaged:
         report.problems.append(f"The file is damaged ({damaged}). Put a backup in its place: ledger restore-backup SRC")
     if verify:
@@ -88,6 +94,28 @@ def _library(report: Report) -> None:
             f"SQLite {sqlite3.sqlite_version} has the WAL-reset bug (mended in {fixed}): two processes of which one "
             "commits and one checkpoints at the same moment can damage the file. The ledger's own processes never do "
             "that; another program that writes to the file might. Let nothing else write to it."
+        )
+
+
+def _file(report: Report, found: Inspection, path: Path) -> None:
+    _journal(report, found, network=on_network(path))
+    if copies := copies_beside(path):
+        report.remarks.append(f"Former copies lie beside the ledger: {_named(copies)}. Remove them when of no use.")
+
+
+def _server(report: Report, server: ServerState) -> None:
+    report.facts["server"] = f"PostgreSQL {server.version}" + (", a standby" if server.is_standby else "")
+    report.facts["connections"] = f"{server.connections} of {server.connections_max}"
+    if server.connections > CONNECTIONS_SHARE_MAX * server.connections_max:
+        report.problems.append(
+            f"{server.connections} of the server's {server.connections_max} connections are in use, and who finds none "
+            "cannot record. Raise max_connections, or put a pooler before the server."
+        )
+    if server.oldest is not None:
+        report.problems.append(
+            f"A transaction of process {server.oldest.pid} ({shortened(server.oldest.program)}) has been open for "
+            f"{server.oldest.seconds:.0f} s; until it ends, followers and subscriptions see no event after it. End it "
+            f"with SELECT pg_terminate_backend({server.oldest.pid}), if nobody is at work there."
         )
 
 

@@ -32,7 +32,7 @@ Words = argparse.ArgumentParser
 EXIT_CODES = """\
 exit codes:
   0    done, and nothing is wrong
-  1    verify or doctor found something, or merge, sync or import refused something
+  1    verify or doctor found something, or merge, sync, import or adopt refused something
   2    asked wrongly: mend the command (an unknown run, filter, column or option)
   3    the ledger cannot be used: mend the place, then do the same again
   70   a bug of ours; the line says where the traceback is
@@ -257,6 +257,10 @@ def _import(words: Words) -> None:
     words.add_argument("--run-id", metavar="ID", type=_text, help="the run of this ledger that it is of")
 
 
+def _adopt(words: Words) -> None:
+    words.add_argument("old", metavar="OLD.db", type=_text, help="a training_runs.db of the earlier API")
+
+
 def _copy(words: Words) -> None:
     words.add_argument("--to", metavar="PLACE", required=True, help="where there is no ledger yet, or an empty one")
 
@@ -341,6 +345,7 @@ _VERBS: dict[str, tuple[Verb, str, Callable[[Words], None]]] = {
     "export": (carrying.export, "write all events as lines of JSON", _export),
     "merge": (carrying.merge, "take in the events of other ledgers, exports and spools", _merge),
     "import": (importing.bring_in, "bring in what W&B kept of runs, offline too", _import),
+    "adopt": (importing.adopt, "take over a training_runs.db of the earlier API", _adopt),
     "copy": (carrying.copy, "write the same ledger into an empty one", _copy),
     "schema": (verbs.schema, "print the schema as SQL", _nothing),
     "doctor": (verbs.doctor, "prove every operation on a scratch ledger, then inspect yours", _doctor),

@@ -12,6 +12,7 @@ from datetime import datetime
 from functools import cached_property, lru_cache
 from hashlib import sha256
 from json.encoder import encode_basestring_ascii as quoted
+from uuid import UUID
 
 from pydantic import JsonValue
 from pydantic_core import from_json
@@ -25,7 +26,9 @@ from ledger.events.redaction import redact
 from ledger.events.times import LATEST, parse_moment, text_of
 from ledger.events.upcast import understood
 
-__all__ = ["Fact", "Recorded", "chained", "checked", "digested", "loaded", "loaded_all", "parse_event"]
+__all__ = ["NO_ID", "Fact", "Recorded", "chained", "checked", "digested", "loaded", "loaded_all", "parse_event"]
+
+NO_ID = str(UUID(int=0))  # of an event whose id is yet to be derived from what it says
 
 
 @dataclass(slots=True)
@@ -68,6 +71,17 @@ class Fact:
             json_text(payload),
             understood(event.type, event.schema_version, payload),
         )
+
+    @classmethod
+    def derived(cls, event: Event, *, redacting: bool) -> Fact:
+        """Return the fact that *event* states, with a UUIDv8 made of all that it says in place of its id.
+
+        So what an importer reads twice is known the second time, and two facts of one id have one content.
+        """
+        fact = cls.of(event, redacting=redacting)
+        bits = int(sha256(fact.digest().encode()).hexdigest()[:32], 16)
+        fact.event_id = str(UUID(int=bits & ~(0xF << 76) & ~(0x3 << 62) | 0x8 << 76 | 0x2 << 62))
+        return fact
 
     def digest(self) -> str:
         """Return the SHA-256, in hexadecimal, of everything that the event's maker said."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from pydantic import JsonValue
 
@@ -22,6 +23,7 @@ _SECRET = re.compile(
 )
 
 
+@lru_cache(maxsize=4096)  # of a history of a thousand steps the keys are the same in each
 def is_secret(key: str) -> bool:
     """Whether a value under *key* is a secret by its name; `pad_token`, `max_tokens`, `tokenizer` are not."""
     return _SECRET.search(_words(key)) is not None

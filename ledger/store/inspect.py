@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter, itemgetter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
@@ -27,6 +28,9 @@ from ledger.store.tables import (
     training_runs,
     voided_runs,
 )
+
+if TYPE_CHECKING:
+    from ledger.store.postgres.state import ServerState
 
 __all__ = ["Ahead", "Conflict", "Contested", "Inspection", "copies_beside", "damage", "inspect", "replay_is_due"]
 
@@ -66,6 +70,7 @@ class Inspection:
     """A ledger at one moment."""
 
     journal_mode: str | None  # of a file
+    server: ServerState | None  # where it is on one
     replay_is_due: bool
     events: int
     runs: int
@@ -83,6 +88,7 @@ def inspect(connection: Connection) -> Inspection:
     """Look at the whole ledger; the connection has to be in a transaction, so that it is of one moment."""
     return Inspection(
         journal_mode=_journal_mode(connection),
+        server=_server(connection),
         replay_is_due=replay_is_due(connection),
         events=_count(connection, training_events),
         runs=_count(connection, training_runs),
@@ -99,6 +105,14 @@ def inspect(connection: Connection) -> Inspection:
 
 def _journal_mode(connection: Connection) -> str | None:
     return str(connection.execute("PRAGMA journal_mode").fetchone()[0]) if is_sqlite(connection) else None
+
+
+def _server(connection: Connection) -> ServerState | None:
+    if is_sqlite(connection):
+        return None
+    from ledger.store.postgres.state import state_of
+
+    return state_of(connection)
 
 
 def replay_is_due(connection: Connection) -> bool:

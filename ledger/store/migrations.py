@@ -149,7 +149,7 @@ def _refuse_strangers(names: set[str], path: str) -> None:
     if "training_runs" in names:
         raise NotALedger(
             f"{path} was made by the earlier API and has no events; it was left as it is. "
-            "Choose a new file for the ledger; taking the old rows over will be `ledger adopt`."
+            f"Choose a new file for the ledger; `ledger --db NEW.db adopt {path}` takes the old rows over into it."
         )
     if names:
         raise NotALedger(

@@ -16,11 +16,13 @@ import pytest
 from ledger import Ledger
 from ledger.cli.main import main
 from ledger.cli.parser import parse, parser
+from tests.adopting.old import SCHEMA, made
 from tests.integrations.wandb_logs import run_record, written
 
 CONFIG = {"training": {"batch_size": 384, "max_steps": 2000}, "reward": {"gradient_method": "mgda"}}
 
-# The words that each verb needs; {backup} is a backup, {new} a file that is not there, {spool} a folder, {log} W&B's.
+# The words that each verb needs; {backup} is a backup, {new} a file that is not there, {spool} a folder, {log} W&B's,
+# {old} a file of the earlier API.
 VERBS: dict[str, list[str]] = {
     "init": [],
     "exec": ["--", "true"],
@@ -44,6 +46,7 @@ VERBS: dict[str, list[str]] = {
     "export": ["{new}"],
     "merge": ["{backup}"],
     "import": ["wandb", "{log}"],
+    "adopt": ["{old}"],
     "copy": ["--to", "{new}"],
     "schema": [],
     "doctor": ["--no-verify"],
@@ -110,6 +113,7 @@ def test_every_verb_takes_db_and_json_on_either_side(ask: Ask, verb: str, path: 
     common = ["--db", str(path), "--json"]
     places = {"new": path.with_name("new.db"), "backup": path.with_name("kept.db"), "spool": path.with_name("spool")}
     places["log"] = written(path.with_name("run-abc.wandb"), run_record())
+    places["old"] = made(path.with_name("old.db"), SCHEMA)
     words = [word.format(**places) for word in VERBS[verb]]
     answer = ask(*common, verb, *words) if before else ask(verb, *words, *common)
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from hashlib import sha256
-from uuid import UUID
 
 from pydantic import JsonValue
 
@@ -24,6 +22,7 @@ from ledger.events import (
     Started,
     WandbAttached,
 )
+from ledger.events.fact import NO_ID
 from ledger.integrations.wandb.records import Row, Telling
 
 __all__ = ["SYSTEM", "Teller", "ended_as"]
@@ -113,10 +112,8 @@ class Teller:
 
     def _fact(self, kind: type[Event], moment: datetime, said: Mapping[str, object], where: str | None = None) -> Fact:
         """The fact, with an id that follows from all that it says: two of one id have one content."""
-        event = kind(run_id=self.run_id, event_id=_NO_ID, occurred_at=moment, source=self._source(where), **said)
-        fact = Fact.of(event, redacting=self.redacting)
-        fact.event_id = _derived_id(fact.digest())
-        return fact
+        event = kind(run_id=self.run_id, event_id=NO_ID, occurred_at=moment, source=self._source(where), **said)
+        return Fact.derived(event, redacting=self.redacting)
 
     def _source(self, where: str | None) -> Source:
         telling = self.telling
@@ -150,14 +147,5 @@ def ended_as(telling: Telling) -> str | None:
     return "crashed" if uncaught else "failed"
 
 
-def _derived_id(digest: str) -> str:
-    """Return the UUIDv8 that begins with the bits of a digest."""
-    bits = int(sha256(digest.encode()).hexdigest()[:32], 16)
-    return str(UUID(int=bits & ~(0xF << 76) & ~(0x3 << 62) | 0x8 << 76 | 0x2 << 62))
-
-
 def _clean(text: str) -> str:
     return text.translate(_UNSTORABLE)
-
-
-_NO_ID = str(UUID(int=0))

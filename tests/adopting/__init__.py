@@ -1,0 +1,1 @@
+"""Databases of the earlier API, taken over."""

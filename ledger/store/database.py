@@ -35,6 +35,9 @@ class Database(Protocol):
     def snapshot(self) -> AbstractContextManager[Connection]:
         """Read one state of the ledger, whatever is committed meanwhile."""
 
+    def translating(self) -> AbstractContextManager[None]:
+        """Turn what this database's driver raises into what the ledger raises, with its place."""
+
     def exists(self) -> bool:
         """Whether there is something to read."""
 

@@ -62,7 +62,10 @@ def _replay_file(database: SQLiteDatabase, watcher: Watcher | None) -> int:
         copied = exchangeable(connection) if database.path != MEMORY else None
     if copied is None or not _exchanged(database, copied, watcher):
         with database.write() as connection:  # then nobody else may write meanwhile
-            rebuild(connection, watcher)
+            (total,) = connection.execute("SELECT count(*) FROM training_events").fetchone()
+            pace = Pace(total, watcher)
+            rebuild(connection, pace)
+            pace.finish()
     with database.read() as connection:
         return _counted(connection)
 
@@ -144,18 +147,18 @@ def _catch_up(connection: sqlite3.Connection, tables: Projection, reached: int, 
     return reached
 
 
-def rebuild(connection: Connection, watcher: Watcher | None = None) -> int:
-    """Rebuild all projected tables in the open transaction, and return the number of runs they hold."""
+def rebuild(connection: Connection, pace: Pace) -> int:
+    """Rebuild all projected tables in the open transaction, and return the number of runs they hold.
+
+    Each event is a step of the *pace*.
+    """
     for table in PROJECTION[:-1]:
         compiled(sa.delete(table)).ask(connection)
-    (total,) = connection.execute("SELECT count(*) FROM training_events").fetchone()
-    pace = Pace(total, watcher)
     every = folded_runs(lambda: nullcontext(connection))
     while part := list(islice(every, _RUNS_AT_ONCE)):
         _write(connection, PROJECTION, part)
         pace.step(sum(run.events for run in part))
     state.remember(connection, state.FOLDED_BY, fold_stamp())
-    pace.finish()
     return _counted(connection)
 
 
@@ -166,8 +169,7 @@ def _write(connection: Connection, tables: Projection, folded: Sequence[FoldedRu
         return
     # Of the ledger's own heads only what follows from the fold is written: the rest is evidence.
     derived = updating(tables.heads, ("unreadable", "beside"))
-    for run in folded:
-        derived.run(connection, {"the_run": run.run_id, **run.head})
+    derived.many(connection, [{"the_run": run.run_id, **run.head} for run in folded])
 
 
 def _counted(connection: Connection) -> int:

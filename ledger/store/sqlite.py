@@ -15,7 +15,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -142,6 +142,10 @@ class SQLiteDatabase:
                 yield connection
             finally:
                 connection.execute("ROLLBACK")
+
+    def translating(self) -> AbstractContextManager[None]:
+        """Turn what the driver raises into what the ledger raises."""
+        return translating(self.place)
 
     def exists(self) -> bool:
         """Whether there is something to read."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
+from typing import ClassVar
 
 import psycopg
 from psycopg import sql
@@ -21,6 +22,8 @@ _CURSORS = count(1)
 
 class ServerConnection(psycopg.Connection[StoredRow]):
     """One that begins no transaction by itself."""
+
+    unfit: ClassVar[type[Exception]] = psycopg.DataError
 
     def executemany(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
         with self.cursor() as cursor:
@@ -45,6 +48,12 @@ class ServerConnection(psycopg.Connection[StoredRow]):
             for row in rows:
                 copy.write_row(row)
 
+    def stream(self, statement: str, types: Sequence[str]) -> Iterator[StoredRow]:
+        """Yield what a statement without parameters finds, of these types, as the server sends it."""
+        with self.cursor() as cursor, cursor.copy(f"COPY ({statement}) TO STDOUT") as copy:
+            copy.set_types(types)
+            yield from copy.rows()
+
     def pages(self, statement: str, parameters: Sequence[object], size: int) -> Iterator[list[StoredRow]]:
         """Yield what a statement finds, so many rows at a time, of one state of the database."""
         begun = self.is_idle
@@ -65,6 +74,7 @@ def connect(conninfo: str, *, synchronous: str, lock_seconds_max: float) -> Serv
     made = ServerConnection.connect(conninfo, autocommit=True)
     try:
         made.adapters.register_loader("timestamptz", _MomentLoader)
+        made.adapters.register_loader("float8", _RealLoader)
         _check_encoding(made)
         made.execute(_SETTINGS, (f"{max(1, int(lock_seconds_max * 1000))}ms", synchronous == "FULL"))
     except BaseException:
@@ -98,9 +108,20 @@ FROM (SELECT current_setting('synchronous_commit') AS commits) AS session
 
 
 class _MomentLoader(Loader):
-    """A timestamptz as the ledger writes moments; the session's time zone is UTC, its DateStyle ISO."""
+    """A timestamptz as the ledger writes moments; the session's time zone is UTC, its DateStyle ISO.
+
+    What no ledger has written -- infinity, years before 1 and after 9999 -- stays as the server says it.
+    """
 
     def load(self, data: Buffer) -> str:
         text = str(data, "ascii")
-        fraction = text[_MOMENT_LENGTH + 1 : text.index("+", _MOMENT_LENGTH)]
-        return f"{text[:10]}T{text[11:_MOMENT_LENGTH]}.{fraction:0<6}Z"
+        if text[4:5] != "-" or text[-3:] != "+00":
+            return text
+        return f"{text[:10]}T{text[11:_MOMENT_LENGTH]}.{text[_MOMENT_LENGTH + 1 : -3]:0<6}Z"
+
+
+class _RealLoader(Loader):
+    """A double precision. SQLite keeps no sign of a zero, so there is none here."""
+
+    def load(self, data: Buffer) -> float:
+        return float(data) + 0.0

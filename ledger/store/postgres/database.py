@@ -12,7 +12,7 @@ import select
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TypeVar, cast
 
 import psycopg
@@ -94,7 +94,7 @@ class ServerDatabase:
         """Do what is inside in a transaction, once. Creates the ledger where there is none."""
         if getattr(self._mine, "is_writing", False):
             raise LedgerBusy(self.place, by="this very thread, which is in the middle of recording")
-        with translating(self.place, self._busy_seconds_max), self._borrowed() as connection:
+        with self.translating(), self._borrowed() as connection:
             self._mine.is_writing = True
             try:
                 self._open_for_writing(connection)
@@ -110,7 +110,7 @@ class ServerDatabase:
     @contextmanager
     def read(self) -> Iterator[ServerConnection]:
         """Read; each statement sees what is committed when it starts. Raises NoLedger where there is none."""
-        with translating(self.place, self._busy_seconds_max), self._borrowed() as connection:
+        with self.translating(), self._borrowed() as connection:
             self._open_for_reading(connection)
             yield connection
 
@@ -123,6 +123,10 @@ class ServerDatabase:
                 yield connection
             finally:
                 _roll_back(connection)
+
+    def translating(self) -> AbstractContextManager[None]:
+        """Turn what the driver raises into what the ledger raises."""
+        return translating(self.place, self._busy_seconds_max)
 
     def exists(self) -> bool:
         """Whether there is a ledger to read. Raises LedgerUnreachable where that cannot be told."""
@@ -143,7 +147,7 @@ class ServerDatabase:
             return
         self._told_at = now
         try:
-            with translating(self.place, self._busy_seconds_max), self._borrowed() as connection:
+            with self.translating(), self._borrowed() as connection:
                 connection.execute(_TELLING, (CHANNEL,))
         except LedgerError as exc:  # they look from time to time, too
             _log.debug("nobody was woken: %s", exc)
@@ -166,7 +170,7 @@ class ServerDatabase:
 
     def connect(self) -> ServerConnection:
         """Return a further connection, for who keeps it; it is not up to date with a schema."""
-        with translating(self.place, self._busy_seconds_max):
+        with self.translating():
             return self._connect()
 
     def _connect(self) -> ServerConnection:

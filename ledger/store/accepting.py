@@ -8,38 +8,55 @@ from zlib import crc32
 import sqlalchemy as sa
 
 from ledger.store.spelling import among
-from ledger.store.statements import Connection, StoredRow, compiled, inserting, is_sqlite, on_server, said
+from ledger.store.statements import Connection, Cursor, StoredRow, compiled, inserting, is_sqlite, on_server, said
 from ledger.store.tables import training_events, training_heads
 
-__all__ = ["insert_events", "lock_runs", "lock_wandb_ids", "release_runs"]
+__all__ = ["insert_events", "lock_runs", "lock_wandb_ids", "locking", "release_runs", "reserving"]
 
 WANDB_ID_LOCKS = 256  # as many as a transaction takes at most: a server has room for a few thousand in all
 _WANDB_IDS = 0x1ED6E2  # the space of advisory locks that are ours
 
 _NAMES = [column.name for column in training_events.columns if column.name != "position"]
 _HEAD_NAMES = training_heads.columns.keys()
-_ACCEPTING = (
-    f"INSERT INTO training_events ({', '.join(_NAMES)}) VALUES ({', '.join(['%s'] * len(_NAMES))}) RETURNING position"
-)
+_NUMBERED = ("position", "transaction_id", *_NAMES)
+_ACCEPTING = f"INSERT INTO training_events ({', '.join(_NUMBERED)}) VALUES ({', '.join(['%s'] * len(_NUMBERED))})"
 _NUMBERING = said(
     "SELECT nextval(pg_get_serial_sequence('training_events', 'position')), ledger_transaction()"
     " FROM generate_series(1, :count)"
 )
 
+_RESERVING = said(
+    "SELECT nextval(pg_get_serial_sequence('training_events', 'position')), ledger_transaction()"
+    " FROM generate_series(1, :count) WHERE EXISTS (SELECT 1 FROM training_heads WHERE run_id = :the_run)"
+    " AND NOT EXISTS (SELECT 1 FROM training_events WHERE event_id = ANY(CAST(:ids AS text[])))"
+)
 
-def insert_events(connection: Connection, rows: Sequence[StoredRow]) -> Sequence[int]:
-    """Insert rows without positions, and return the positions they got, in their order."""
+
+def insert_events(
+    connection: Connection, rows: Sequence[StoredRow], reserved: Sequence[StoredRow] = ()
+) -> Sequence[int]:
+    """Insert rows without positions, and return the positions they got, in their order.
+
+    They may be *reserved* already.
+    """
     if not rows:
         return ()
     if not on_server(connection):
         return _insert_into_file(connection, rows)
-    if len(rows) == 1:
-        (position,) = connection.execute(_ACCEPTING, rows[0]).fetchone()
-        return (position,)
-    numbers = _NUMBERING.run(connection, {"count": len(rows)}).fetchall()
+    numbers = reserved or _NUMBERING.run(connection, {"count": len(rows)}).fetchall()
     whole = ((*number, *row) for number, row in zip(numbers, rows, strict=True))
-    connection.load("training_events", ("position", "transaction_id", *_NAMES), whole)
+    if connection.is_pipelined:
+        for row in whole:
+            connection.execute(_ACCEPTING, row)
+    else:
+        connection.load("training_events", _NUMBERED, whole)
     return [position for position, _ in numbers]
+
+
+def reserving(connection: Connection, run_id: str, event_ids: Sequence[str]) -> Cursor:
+    """Ask a server for positions of a known run's events, behind its lock; it gives none where any is known."""
+    values = {"count": len(event_ids), "the_run": run_id, "ids": list(event_ids)}
+    return _RESERVING.run(connection, values)
 
 
 def _insert_into_file(connection: Connection, rows: Sequence[StoredRow]) -> range:
@@ -74,6 +91,11 @@ _LOCKING_IDS = said(
 )
 
 
+def locking(connection: Connection, run_id: str) -> Cursor:
+    """Ask a server for the lock of one run; there is a row where the run is there and locked."""
+    return _LOCKING_ONE.run(connection, {"the_run": run_id})
+
+
 def lock_runs(connection: Connection, run_ids: Iterable[str]) -> None:
     """Let nobody else append to these runs until the transaction ends. On a file, the writer is alone already.
 
@@ -83,7 +105,7 @@ def lock_runs(connection: Connection, run_ids: Iterable[str]) -> None:
     if is_sqlite(connection):
         return
     ordered = sorted(set(run_ids))
-    if len(ordered) == 1 and _LOCKING_ONE.run(connection, {"the_run": ordered[0]}).fetchone() is not None:
+    if len(ordered) == 1 and locking(connection, ordered[0]).fetchone() is not None:
         return
     _BEGINNING.run(connection, {"the_runs": ordered})
     _LOCKING.run(connection, {"the_runs": ordered}).fetchall()

@@ -19,11 +19,14 @@ class Database(Protocol):
 
     place: str  # as it may be shown
 
-    def transact(self, work: Callable[[Connection], T], *, seconds_max: float | None = None) -> T:
+    def transact(
+        self, work: Callable[[Connection], T], *, seconds_max: float | None = None, briefly: bool = False
+    ) -> T:
         """Do *work* in a transaction and return its answer; all of it is committed, or nothing.
 
         Creates the ledger where there is none. It may be done again from the start, so that *work* has to be
-        idempotent: what failed may have been committed all the same. *seconds_max* is for who waits less than usual.
+        idempotent: what failed may have been committed all the same. *seconds_max* is for who waits less than usual,
+        *briefly* for work of a few small statements: a server is told those whose answers nobody waits for together.
         """
 
     def write(self, *, seconds_max: float | None = None) -> AbstractContextManager[Connection]:

@@ -9,7 +9,7 @@ from typing import ClassVar
 import psycopg
 from psycopg import sql
 from psycopg.adapt import Buffer, Loader
-from psycopg.pq import TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
 
 from ledger.errors import NotALedger
 from ledger.store.statements import StoredRow
@@ -38,6 +38,11 @@ class ServerConnection(psycopg.Connection[StoredRow]):
     def is_idle(self) -> bool:
         """Whether it is in no transaction."""
         return self.info.transaction_status == TransactionStatus.IDLE
+
+    @property
+    def is_pipelined(self) -> bool:
+        """Whether statements are sent before the answers to earlier ones have come. Nothing can be loaded then."""
+        return self.pgconn.pipeline_status != PipelineStatus.OFF
 
     def load(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """Insert many rows at once."""

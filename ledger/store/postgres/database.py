@@ -12,10 +12,11 @@ import select
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TypeVar, cast
 
 import psycopg
+from psycopg import Pipeline
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
@@ -68,14 +69,16 @@ class ServerDatabase:
         self._told_at = 0.0
         self._mine = threading.local()
 
-    def transact(self, work: Callable[[ServerConnection], T], *, seconds_max: float | None = None) -> T:
+    def transact(
+        self, work: Callable[[ServerConnection], T], *, seconds_max: float | None = None, briefly: bool = False
+    ) -> T:
         """Do *work* in a transaction, and again from its start where it failed for what passes."""
         patience_seconds = self._busy_seconds_max if seconds_max is None else seconds_max
         deadline = time.monotonic() + patience_seconds
         pause_seconds = 0.01
         while True:
             try:
-                with self.write(seconds_max=seconds_max) as connection:
+                with self._written(briefly=briefly) as connection:
                     return work(connection)
             except LedgerUnreachable as exc:
                 if not self._may_pass(exc, deadline, patience_seconds):
@@ -92,15 +95,21 @@ class ServerDatabase:
     @contextmanager
     def write(self, *, seconds_max: float | None = None) -> Iterator[ServerConnection]:  # noqa: ARG002 -- a Database
         """Do what is inside in a transaction, once. Creates the ledger where there is none."""
+        with self._written(briefly=False) as connection:
+            yield connection
+
+    @contextmanager
+    def _written(self, *, briefly: bool) -> Iterator[ServerConnection]:
         if getattr(self._mine, "is_writing", False):
             raise LedgerBusy(self.place, by="this very thread, which is in the middle of recording")
         with self.translating(), self._borrowed() as connection:
             self._mine.is_writing = True
             try:
                 self._open_for_writing(connection)
-                connection.begin()
-                yield connection
-                connection.execute("COMMIT")
+                with connection.pipeline() if briefly and Pipeline.is_supported() else nullcontext():
+                    connection.begin()
+                    yield connection
+                    connection.execute("COMMIT")
             except BaseException:
                 _roll_back(connection)
                 raise

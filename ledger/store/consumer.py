@@ -14,6 +14,7 @@ from ledger.store.database import Database
 from ledger.store.following import Wanted, look
 from ledger.store.own_tables import attempt, attempt_within
 from ledger.store.statements import Connection
+from ledger.store.waiting import Waiting
 
 __all__ = ["Consumer", "Terms"]
 
@@ -49,12 +50,15 @@ class Consumer:
     over what he has handled, so that it never goes back and never over an event that nobody handled.
     """
 
-    def __init__(self, database: Database, terms: Terms, handler: Callable[..., object], *, together: bool) -> None:
+    def __init__(
+        self, database: Database, terms: Terms, handler: Callable[..., object], *, together: bool, waiting: Waiting
+    ) -> None:
         self.delivered = 0
         self._database = database
         self._terms = terms
         self._handler = handler
         self._together = together
+        self._waiting = waiting
         self._since = self._seen = -1  # the checkpoint, and what was looked at and is not wanted behind it
         self._noted_at = time.monotonic()
 
@@ -65,14 +69,16 @@ class Consumer:
             if there != self._since:
                 self._since = self._seen = there
             found = look(connection, self._seen, self._terms.wanted, f"subscription({self._terms.name!r}).rewind(...)")
+        new = bool(found.events) or found.until != self._seen
+        if new:
+            self._waiting.came()
         for event in found.events:
             if not self._deliver(event):
                 return True
-        new = found.until != self._seen
         self._seen = found.until
         if time.monotonic() - self._noted_at > NOTE_SECONDS:
             self.note()
-        return new or bool(found.events)
+        return new
 
     def note(self) -> None:
         """Move the checkpoint over what was looked at and is not wanted."""
@@ -113,7 +119,7 @@ class Consumer:
         return _Done(there, failure, failures, parked_with)
 
     def _come_to(self, there: int) -> None:
-        self._database.checkpoint_after(range(self._since, there))
+        self._database.checkpoint_after(range(self._since, there), tells=False)
         self._since = self._seen = there
 
     def _warn(self, event: Recorded, failures: int, error: str) -> None:

@@ -22,6 +22,8 @@ _CURSORS = count(1)
 class ServerConnection(psycopg.Connection[StoredRow]):
     """One that begins no transaction by itself."""
 
+    is_prepared = False  # the schema is up to date; asked of each, for a dump may be restored between two
+
     def executemany(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
         with self.cursor() as cursor:
             cursor.executemany(statement, rows)

@@ -27,7 +27,8 @@ from tests.store import crowd
 from tests.store.crowd import ROOT, Answer
 
 SECONDS_MAX = 120
-NAIVE = ("by_position", "by_position_below_xmin")
+# What who follows by position asks beside it: nothing, or that no older transaction goes on.
+CONDITIONS = {"by_position": "", "by_position_below_xmin": "AND transaction_id < ledger_horizon()"}
 
 
 class Seen(NamedTuple):
@@ -113,7 +114,7 @@ def holding(book: Ledger, *events: Event) -> Any:
         yield more
 
 
-def hold(number: int, url: str, count: str) -> Answer:
+def hold(number: int, url: str, count: str, share: str = "0.1") -> Answer:
     """Append to own runs and, now and then, to one that all share; hold some transactions open, and undo some."""
     chance = random.Random(number)
     committed = undone = held = 0
@@ -124,15 +125,15 @@ def hold(number: int, url: str, count: str) -> Answer:
             last = [heartbeat(run=runs[0]) for _ in range(chance.randint(0, 20))]
             last = last[: max(0, int(count) - committed - len(first))]
             first = first[: int(count) - committed]
-            fate = chance.random()
+            holds, undoes = (chance.random() < of_all for of_all in (float(share), 0.1))
             with suppress(Undone), holding(book, *first) as more:
-                if fate < 0.1:
+                if holds:
                     held += 1
                     time.sleep(chance.uniform(0.02, 0.2))
                 more(*last)
-                if 0.05 < fate < 0.15:
+                if undoes:
                     raise Undone
-            if 0.05 < fate < 0.15:
+            if undoes:
                 undone += 1
                 continue
             committed += len(first) + len(last)
@@ -191,12 +192,16 @@ def keep(url: str, name: str) -> None:
         book.subscription(name).for_each(keep, follow=True, together=True)
 
 
-def _naively(url: str, condition: str) -> None:
-    sql = (
+def naive_look(condition: str) -> str:
+    """Return the statement of one look, in the order of positions."""
+    return (
         f"SELECT position, event_id, run_id, version FROM training_events WHERE position > %s {condition}"
         " ORDER BY position LIMIT 500"
     )
-    after = 0
+
+
+def _naively(url: str, condition: str) -> None:
+    sql, after = naive_look(condition), 0
     with psycopg.connect(url, autocommit=True) as connection:
         while True:
             rows: Iterable[Any] = connection.execute(sql, (after,)).fetchall()
@@ -209,12 +214,12 @@ def _naively(url: str, condition: str) -> None:
 
 def by_position(url: str) -> None:
     """Follow as one would on a file: it skips what is committed late."""
-    _naively(url, "")
+    _naively(url, CONDITIONS["by_position"])
 
 
 def by_position_below_xmin(url: str) -> None:
     """Take only what is older than every open transaction, but still by position: it skips, too."""
-    _naively(url, "AND transaction_id < ledger_horizon()")
+    _naively(url, CONDITIONS["by_position_below_xmin"])
 
 
 VERBS: dict[str, Callable[..., Answer]] = {"hold": hold, "mix": mix}

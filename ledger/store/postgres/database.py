@@ -189,7 +189,7 @@ class ServerDatabase:
         try:
             yield driver
         finally:
-            _give_back(pooled, driver)
+            _give_back(pooled, driver, is_wanted=not self._closed)
 
     def _open_for_reading(self, connection: ServerConnection) -> None:
         if self._readable:
@@ -247,8 +247,8 @@ def _answers(connection: ServerConnection) -> bool:
     return True
 
 
-def _give_back(pooled: PoolProxiedConnection, connection: ServerConnection) -> None:
-    if connection.closed or not connection.is_idle:
+def _give_back(pooled: PoolProxiedConnection, connection: ServerConnection, *, is_wanted: bool) -> None:
+    if connection.closed or not connection.is_idle or not is_wanted:
         pooled.invalidate()
     pooled.close()
 

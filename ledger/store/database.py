@@ -47,8 +47,8 @@ class Database(Protocol):
     def require(self) -> None:
         """Raise NoLedger where there is nothing to read."""
 
-    def checkpoint_after(self, committed: Sequence[int]) -> None:
-        """Do the upkeep that is due after these positions were committed."""
+    def checkpoint_after(self, committed: Sequence[int], *, tells: bool = True) -> None:
+        """Do the upkeep that is due after these positions were committed; *tells* where there are followers to wake."""
 
     def checkpoint(self) -> None:
         """Do that upkeep now."""

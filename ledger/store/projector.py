@@ -16,7 +16,7 @@ from ledger.events.fact import Fact
 from ledger.projections.claims import Claim, settle
 from ledger.projections.fold import canonical, evolve, evolve_late, fold_facts, slips_in
 from ledger.projections.life import FOLDED, Life, Row
-from ledger.store.accepting import lock_runs, lock_wandb_ids, locking, release_runs
+from ledger.store.accepting import lock_rows, lock_runs, lock_wandb_ids, locking, release_runs
 from ledger.store.placing import placed
 from ledger.store.reading import facts_of_run
 from ledger.store.statements import Connection, Cursor, Statement, StoredRow, compiled, inserting, updating
@@ -99,13 +99,16 @@ class Projector:
 
     def save(self) -> None:
         """Fold what was accepted and write the rows and the W&B ids that follow."""
-        grown = [tracked for tracked in self._tracked.values() if tracked.new]
+        # In the order of the ids: two batches that write the same rows do not wait for each other.
+        grown = [tracked for _, tracked in sorted(self._tracked.items()) if tracked.new]
         contested: set[str] = set()
         for tracked in grown:
             self._fold(tracked)
             contested |= _contested_by(tracked)
         # Before any row is written: who has the lock may wait for a row.
         lock_wandb_ids(self._connection, contested)
+        if contested:
+            lock_rows(self._connection, [tracked.run_id for tracked in grown], contested)
         for tracked in grown:
             self._save(tracked)
         settle_ids(self._connection, self._tables, contested)

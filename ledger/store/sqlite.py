@@ -167,7 +167,7 @@ class SQLiteDatabase:
         if not self.exists():
             raise NoLedger(self.place)
 
-    def checkpoint_after(self, committed: Sequence[int]) -> None:
+    def checkpoint_after(self, committed: Sequence[int], *, tells: bool = True) -> None:  # noqa: ARG002 -- a Database
         """Checkpoint the WAL if the positions just committed cross a multiple of CHECKPOINT_EVERY.
 
         What was committed stays so if this fails; the next crossing tries again.

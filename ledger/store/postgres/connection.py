@@ -24,6 +24,7 @@ class ServerConnection(psycopg.Connection[StoredRow]):
     """One that begins no transaction by itself."""
 
     unfit: ClassVar[type[Exception]] = psycopg.DataError
+    is_prepared = False  # the schema is up to date; asked of each, for a dump may be restored between two
 
     def executemany(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
         with self.cursor() as cursor:

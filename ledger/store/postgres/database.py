@@ -65,7 +65,7 @@ class ServerDatabase:
             use_lifo=True,
             reset_on_return=None,
         )
-        self._reached = self._writable = self._readable = False
+        self._reached = self._readable = False
         self._told_at = 0.0
         self._mine = threading.local()
 
@@ -149,10 +149,10 @@ class ServerDatabase:
         if not self.exists():
             raise NoLedger(self.place)
 
-    def checkpoint_after(self, committed: Sequence[int]) -> None:
+    def checkpoint_after(self, committed: Sequence[int], *, tells: bool = True) -> None:
         """Wake those who follow. Whoever was woken just now looks again by himself."""
         now = time.monotonic()
-        if not committed or now - self._told_at < TELL_SECONDS:
+        if not tells or not committed or now - self._told_at < TELL_SECONDS:
             return
         self._told_at = now
         try:
@@ -202,7 +202,7 @@ class ServerDatabase:
         try:
             yield driver
         finally:
-            _give_back(pooled, driver)
+            _give_back(pooled, driver, is_wanted=not self._closed)
 
     def _open_for_reading(self, connection: ServerConnection) -> None:
         if self._readable:
@@ -215,7 +215,7 @@ class ServerDatabase:
         self._readable = True
 
     def _open_for_writing(self, connection: ServerConnection) -> None:
-        if self._writable:
+        if connection.is_prepared:
             return
         behind = schema.pending(connection, self.place)
         if behind or schema.is_restored(connection):
@@ -229,7 +229,7 @@ class ServerDatabase:
             except BaseException:
                 _roll_back(connection)
                 raise
-        self._writable = self._readable = True
+        connection.is_prepared = self._readable = True
 
     def before_fork(self) -> None:
         """Nothing is shared through the process's memory: the child connects anew."""
@@ -260,8 +260,8 @@ def _answers(connection: ServerConnection) -> bool:
     return True
 
 
-def _give_back(pooled: PoolProxiedConnection, connection: ServerConnection) -> None:
-    if connection.closed or not connection.is_idle:
+def _give_back(pooled: PoolProxiedConnection, connection: ServerConnection, *, is_wanted: bool) -> None:
+    if connection.closed or not connection.is_idle or not is_wanted:
         pooled.invalidate()
     pooled.close()
 

@@ -53,7 +53,7 @@ def examine(place: str | None = None, *, verify: bool = True) -> Report:
 
 
 def _examine(report: Report, ledger: Ledger, *, verify: bool) -> None:
-    path = Path(ledger.url)
+    path = None if "://" in ledger.url else Path(ledger.url)  # of a ledger on a server
     found, damaged = ledger.inspect(damages=verify)
     _facts(report, found)
     if found.replay_is_due:
@@ -61,10 +61,10 @@ def _examine(report: Report, ledger: Ledger, *, verify: bool) -> None:
             "The tables were folded by other rules than this version's, or nobody knows by which: old rows may lack "
             "what new ones have. See what would change with `ledger replay --dry-run`, then run `ledger replay`."
         )
-    _journal(report, found, network=on_network(path))
+    _journal(report, found, network=path is not None and on_network(path))
     for judge in (_contested, _unreadable, _ahead, _relaunched, _conflicting, _parked):
         judge(report, found)
-    if copies := copies_beside(path):
+    if path is not None and (copies := copies_beside(path)):
         report.remarks.append(f"Former copies lie beside the ledger: {_named(copies)}. Remove them when of no use.")
     if damaged:
         report.problems.append(f"The file is damaged ({damaged}). Put a backup in its place: ledger restore-backup SRC")

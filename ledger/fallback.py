@@ -112,7 +112,7 @@ class Fallback:
         """See that the database is there, and let it know what we have spooled."""
         database = self._straight.database
         if not creating:
-            database.require()
+            database.require(seconds_max=PROBE_SECONDS_MAX if self._outage.lasts() else None)
         if not self._outage.lasts() and not self._spool.has_own():
             return
         with database.write(seconds_max=PROBE_SECONDS_MAX):

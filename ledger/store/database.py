@@ -35,10 +35,10 @@ class Database(Protocol):
     def snapshot(self) -> AbstractContextManager[Connection]:
         """Read one state of the ledger, whatever is committed meanwhile."""
 
-    def exists(self) -> bool:
-        """Whether there is something to read."""
+    def exists(self, *, seconds_max: float | None = None) -> bool:
+        """Whether there is something to read; *seconds_max* is for who waits less than usual."""
 
-    def require(self) -> None:
+    def require(self, *, seconds_max: float | None = None) -> None:
         """Raise NoLedger where there is nothing to read."""
 
     def checkpoint_after(self, committed: Sequence[int]) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Handle"]
 
-SPOOLED_AFTER_SECONDS = 2.0  # so long a server is waited for where a spool takes what is recorded meanwhile
+SPOOLED_AFTER_SECONDS = 3.0  # so long a server is waited for where a spool takes what is recorded meanwhile
 
 
 class Handle:

@@ -23,7 +23,7 @@ from ledger.events import Heartbeat
 
 ROOT = Path(__file__).parents[2]
 SHARED = "shared"
-SECONDS_MAX = 120
+SECONDS_MAX = 60
 
 
 class Writer:

@@ -62,6 +62,7 @@ class ServerDatabase:
         self._synchronous = synchronous
         self._busy_seconds_max = busy_seconds_max
         self._away_seconds_max = busy_seconds_max if away_seconds_max is None else away_seconds_max
+        self._within_seconds = away_seconds_max
         self._closed = False
         self._open: weakref.WeakSet[ServerConnection] = weakref.WeakSet()
         self._begin_anew()
@@ -85,14 +86,14 @@ class ServerDatabase:
 
     def transact(self, work: Callable[[ServerConnection], T], *, seconds_max: float | None = None) -> T:
         """Do *work* in a transaction, and again from its start where it failed for what passes."""
-        patience = self._patience(seconds_max)
+        patience, mine = self._patience(seconds_max), self._mine
         while True:
             try:
                 with self.write(seconds_max=seconds_max) as connection:
                     return work(connection)
             except LedgerUnreachable as exc:
-                if not patience.may_try_again(exc):
-                    raise
+                if mine is not self._mine or not patience.may_try_again(exc):
+                    raise  # to a child that was forked in here, too: the work is its parent's
                 _log.debug("tried again: %s", exc)
 
     def _patience(self, seconds_max: float | None) -> Patience:
@@ -198,7 +199,7 @@ class ServerDatabase:
             self._conninfo,
             synchronous=self._synchronous,
             lock_seconds_max=self._busy_seconds_max,
-            within_seconds=getattr(self._mine, "within_seconds", None),
+            within_seconds=getattr(self._mine, "within_seconds", self._within_seconds),
         )
         self._open.add(made)
         return made
@@ -223,7 +224,7 @@ class ServerDatabase:
     def _taken(self, pool: QueuePool, seconds_max: float | None, patience: Patience | None) -> PoolProxiedConnection:
         if self._closed:
             raise LedgerClosed
-        self._mine.within_seconds = seconds_max
+        self._mine.within_seconds = self._within_seconds if seconds_max is None else seconds_max
         while True:
             try:
                 pooled = pool.connect()

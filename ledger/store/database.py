@@ -41,10 +41,10 @@ class Database(Protocol):
     def translating(self) -> AbstractContextManager[None]:
         """Turn what this database's driver raises into what the ledger raises, with its place."""
 
-    def exists(self) -> bool:
-        """Whether there is something to read."""
+    def exists(self, *, seconds_max: float | None = None) -> bool:
+        """Whether there is something to read; *seconds_max* is for who waits less than usual."""
 
-    def require(self) -> None:
+    def require(self, *, seconds_max: float | None = None) -> None:
         """Raise NoLedger where there is nothing to read."""
 
     def checkpoint_after(self, committed: Sequence[int], *, tells: bool = True) -> None:

@@ -153,7 +153,7 @@ class SQLiteDatabase:
         """Turn what the driver raises into what the ledger raises."""
         return translating(self.place)
 
-    def exists(self) -> bool:
+    def exists(self, *, seconds_max: float | None = None) -> bool:  # noqa: ARG002 -- a Database
         """Whether there is something to read."""
         if self.path == MEMORY:
             return True
@@ -162,7 +162,7 @@ class SQLiteDatabase:
         except OSError:
             return False
 
-    def require(self) -> None:
+    def require(self, *, seconds_max: float | None = None) -> None:  # noqa: ARG002 -- a Database
         """Raise NoLedger where there is nothing to read."""
         if not self.exists():
             raise NoLedger(self.place)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import psycopg
 from psycopg import sql
+from psycopg.abc import PQGen
 from psycopg.adapt import Buffer, Loader
+from psycopg.conninfo import make_conninfo
 from psycopg.pq import PipelineStatus, TransactionStatus
 
 from ledger.errors import NotALedger
@@ -18,6 +22,9 @@ __all__ = ["ServerConnection", "connect"]
 
 _MOMENT_LENGTH = 19  # of "2025-11-25 10:30:00"
 _CURSORS = count(1)
+_LOOKS_SECONDS = 0.1
+
+T = TypeVar("T")
 
 
 class ServerConnection(psycopg.Connection[StoredRow]):
@@ -25,6 +32,40 @@ class ServerConnection(psycopg.Connection[StoredRow]):
 
     unfit: ClassVar[type[Exception]] = psycopg.DataError
     is_prepared = False  # the schema is up to date; asked of each, for a dump may be restored between two
+    silence_seconds_max: float | None = (
+        None  # who says nothing for longer is taken for lost; None for as long as it takes
+    )
+    is_lost = False  # whether that has happened, or the line broke
+
+    def wait(self, gen: PQGen[T], interval: float = _LOOKS_SECONDS, timeout: float | None = None) -> T:
+        """Wait for the server's answer, as every use of the connection does."""
+        waited = gen if self.silence_seconds_max is None else self._heard_within(self.silence_seconds_max, gen)
+        try:
+            return super().wait(waited, interval) if timeout is None else super().wait(waited, interval, timeout)
+        except psycopg.OperationalError:
+            self.is_lost = self.closed
+            raise
+
+    def _heard_within(self, seconds_max: float, gen: PQGen[T]) -> PQGen[T]:
+        until = time.monotonic() + seconds_max
+        try:
+            waiting_for = next(gen)
+            while True:
+                ready = yield waiting_for
+                if not ready and time.monotonic() > until:
+                    self.close()
+                    raise psycopg.OperationalError(f"timeout: the server has said nothing for {seconds_max:.0f} s")
+                waiting_for = gen.send(ready)
+        except StopIteration as end:
+            answer: T = end.value
+            return answer
+
+    def sever(self) -> None:
+        """Let nothing that is done with it reach the server: after a fork the line is the parent's."""
+        if not self.closed:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
 
     def executemany(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
         with self.cursor() as cursor:
@@ -75,8 +116,15 @@ class ServerConnection(psycopg.Connection[StoredRow]):
                 self.execute("ROLLBACK")
 
 
-def connect(conninfo: str, *, synchronous: str, lock_seconds_max: float) -> ServerConnection:
-    """Return a new connection with settings that give the same values on every server."""
+def connect(
+    conninfo: str, *, synchronous: str, lock_seconds_max: float, within_seconds: float | None = None
+) -> ServerConnection:
+    """Return a new connection with settings that give the same values on every server.
+
+    *within_seconds* is for who waits less for it than usual; two seconds are the least.
+    """
+    if within_seconds is not None:
+        conninfo = make_conninfo(conninfo, connect_timeout=max(2, round(within_seconds)))
     made = ServerConnection.connect(conninfo, autocommit=True)
     try:
         made.adapters.register_loader("timestamptz", _MomentLoader)

@@ -17,6 +17,7 @@ __all__ = ["ServerConnection", "connect"]
 
 _MOMENT_LENGTH = 19  # of "2025-11-25 10:30:00"
 _CURSORS = count(1)
+_ROWS_MIN, _ROWS_MAX, _LENGTH_WANTED = 4, 500, 200_000  # held at a time: rows, or characters
 
 
 class ServerConnection(psycopg.Connection[StoredRow]):
@@ -45,19 +46,26 @@ class ServerConnection(psycopg.Connection[StoredRow]):
             for row in rows:
                 copy.write_row(row)
 
-    def pages(self, statement: str, parameters: Sequence[object], size: int) -> Iterator[list[StoredRow]]:
-        """Yield what a statement finds, so many rows at a time, of one state of the database."""
+    def pages(self, statement: str, parameters: Sequence[object], size: int | None) -> Iterator[list[StoredRow]]:
+        """Yield what a statement finds, so many rows at a time or as many as are short, of one state."""
         begun = self.is_idle
         if begun:
             self.begin(read_only=True)
         try:
             with self.cursor(name=f"ledger_{next(_CURSORS)}") as cursor:
                 cursor.execute(statement, parameters)
-                while rows := cursor.fetchmany(size):
+                wanted = size or _ROWS_MIN
+                while rows := cursor.fetchmany(wanted):
                     yield rows
+                    if size is None:
+                        wanted = max(_ROWS_MIN, min(_ROWS_MAX, 2 * wanted, _LENGTH_WANTED * len(rows) // _length(rows)))
         finally:
             if begun and not self.closed:
                 self.execute("ROLLBACK")
+
+
+def _length(rows: Sequence[StoredRow]) -> int:
+    return sum(len(value) for row in rows for value in row if isinstance(value, str)) or 1
 
 
 def connect(conninfo: str, *, synchronous: str, lock_seconds_max: float) -> ServerConnection:

@@ -20,7 +20,7 @@ _TRIGGERS = said(
     " WHERE t.tgrelid = CAST('training_events' AS regclass) AND NOT t.tgisinternal"
 )
 _INDEXES = said(
-    "SELECT c.relname, pg_get_indexdef(i.indexrelid), i.indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
+    "SELECT c.relname, pg_get_indexdef(c.oid), i.indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
     " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = current_schema()"
 )
 _FUNCTIONS = said(

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from ledger import Ledger
-from tests.places import POSTGRESQL, SQLITE, InMemory, Ledgers, OnServer
+from tests.places import MEMORY, POSTGRESQL, SQLITE, InMemory, Ledgers, OnServer
 from tests.postgres.sharing import Session
 
 if TYPE_CHECKING:
@@ -76,20 +76,33 @@ def path(tmp_path: Path) -> Path:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test that names several kinds of database on each of them."""
     named = metafunc.definition.get_closest_marker("places")
-    if named is not None and "kind" in metafunc.fixturenames:
-        metafunc.parametrize("kind", named.args, indirect=True)
+    if named is not None and "database_kind" in metafunc.fixturenames:
+        metafunc.parametrize("database_kind", named.args, indirect=True)
 
 
 @pytest.fixture
-def kind(request: pytest.FixtureRequest) -> str:
+def database_kind(request: pytest.FixtureRequest) -> str:
     """Name the kind of database that a test is on: SQLite, unless it says otherwise (tests/places.py)."""
     return getattr(request, "param", SQLITE)
 
 
 @pytest.fixture
-def place(request: pytest.FixtureRequest, kind: str) -> str:
+def place(request: pytest.FixtureRequest, database_kind: str) -> str:
     """Name a place for a ledger, a file or the URL of a database of the test's own; nothing is recorded there yet."""
-    return str(request.getfixturevalue("postgres_url" if kind == POSTGRESQL else "path"))
+    if database_kind == MEMORY:
+        return ":memory:"
+    return str(request.getfixturevalue("postgres_url" if database_kind == POSTGRESQL else "path"))
+
+
+@pytest.fixture
+def bare_place(request: pytest.FixtureRequest, database_kind: str) -> Iterator[str]:
+    """Name a place in which there is nothing at all: no file, or a database without a table."""
+    if database_kind == SQLITE:
+        yield str(request.getfixturevalue("path"))
+        return
+    cluster, name = request.getfixturevalue("pg_cluster"), request.getfixturevalue("pg_session").database()
+    yield cluster.create_database(name)
+    cluster.drop_database(name)
 
 
 @pytest.fixture
@@ -101,9 +114,9 @@ def book(place: str) -> Iterator[Ledger]:
 
 
 @pytest.fixture
-def ledgers(request: pytest.FixtureRequest, kind: str) -> Iterator[Ledgers]:
+def ledgers(request: pytest.FixtureRequest, database_kind: str) -> Iterator[Ledgers]:
     """Give a call for fresh, empty ledgers; in SQLite's case they are in memory."""
-    if kind == SQLITE:
+    if database_kind == SQLITE:
         yield InMemory()
         return
     with closing(OnServer(request.getfixturevalue("new_postgres_url"))) as on_server:

@@ -33,8 +33,10 @@ __all__ = [
 ]
 
 SQLITE, POSTGRESQL = PLACES = ("sqlite", "postgresql")
+MEMORY = "memory"  # of SQLite, too
 
 on_both = pytest.mark.places(*PLACES)
+anywhere = pytest.mark.places(*PLACES, MEMORY)
 in_a_file = pytest.mark.places(SQLITE)  # what is about files, in a module of contracts
 on_server = pytest.mark.places(POSTGRESQL)
 
@@ -104,19 +106,19 @@ def empty(owner: psycopg.Connection[Any]) -> None:
 
 
 def tried(
-    *strategies: st.SearchStrategy[Any], usual: int | None = None, on_server: int = 12
+    *strategies: st.SearchStrategy[Any], usual: int | None = None, on_server: int = 12, **named: st.SearchStrategy[Any]
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Try a law, which takes `ledgers` and what the strategies give, so often; on a server fewer times."""
 
     def trying(law: Callable[..., None]) -> Callable[..., None]:
         def test(ledgers: Ledgers) -> None:
-            def once(drawn: tuple[Any, ...]) -> None:
-                law(ledgers, *drawn)
+            def once(drawn: tuple[Any, ...], by_name: dict[str, Any]) -> None:
+                law(ledgers, *drawn, **by_name)
 
             once.__name__ = law.__name__  # by which hypothesis knows what it has tried
             number = usual if ledgers.kind == SQLITE else trials(on_server, 300)
             how_often = settings() if number is None else settings(max_examples=number)
-            how_often(given(drawn=st.tuples(*strategies))(once))()
+            how_often(given(st.tuples(*strategies), st.fixed_dictionaries(named))(once))()
 
         for name in ("__name__", "__qualname__", "__doc__", "__module__"):
             setattr(test, name, getattr(law, name))

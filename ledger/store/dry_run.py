@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -42,17 +42,15 @@ def changes(connection: Connection) -> Iterator[Change]:
 
     The connection has to be in a transaction, so that all of it is of one moment.
     """
-    with closing(prepared(connection, EVERYTHING)) as tables:
-        found = heapq.merge(
-            *(_rows(connection, table, _STORED) for table in _TABLES),
-            *(_rows(tables, table, _COMPUTED) for table in _TABLES),
-            key=itemgetter(0),
-        )
-        for run_id, of_run in groupby(found, key=itemgetter(0)):
+    with closing(prepared(connection, EVERYTHING)) as tables, ExitStack() as reading:
+        sides = ((connection, _STORED), (tables, _COMPUTED))
+        # Closed before what they read from: whoever stops early leaves them in their midst.
+        every = [reading.enter_context(closing(_rows(of, table, side))) for of, side in sides for table in _TABLES]
+        for run_id, of_run in groupby(heapq.merge(*every, key=itemgetter(0)), key=itemgetter(0)):
             yield from _of_run(run_id, list(of_run))
 
 
-def _rows(connection: Connection, table: sa.Table, side: int) -> Iterator[Found]:
+def _rows(connection: Connection, table: sa.Table, side: int) -> Generator[Found]:
     names = table.columns.keys()
     for row in compiled(sa.select(*table.columns).order_by(table.c.run_id)).rows(connection):
         made = dict(zip(names, row, strict=True))

@@ -86,7 +86,8 @@ def look(connection: Connection, after: int, wanted: Wanted, way: str = WAY) -> 
 
 def _look_below_horizon(connection: Connection, after: int, wanted: Wanted) -> Look:
     seen = place_of(connection, after)
-    found = _STRETCH.run(connection, {"transaction": seen.transaction, "after": seen.position}).fetchone()
+    asked = {"transaction": seen.transaction, "after": seen.position, "most": POSITIONS_MAX}
+    found = _STRETCH.run(connection, asked).fetchone()
     if found is None:
         return Look((), after)
     until = Place(*found)
@@ -145,7 +146,7 @@ _STRETCH = said(
     "SELECT transaction_id, position FROM ("
     " SELECT transaction_id, position FROM training_events"
     " WHERE (transaction_id, position) > (:transaction, :after) AND transaction_id < ledger_horizon()"
-    f" ORDER BY transaction_id, position LIMIT {POSITIONS_MAX}"
+    " ORDER BY transaction_id, position LIMIT :most"
     ") AS stretch ORDER BY transaction_id DESC, position DESC LIMIT 1"
 )
 _NEWEST_ON_FILE = said("SELECT seq FROM sqlite_sequence WHERE name = 'training_events'")

@@ -61,7 +61,7 @@ class Server(Connection, Protocol):
     def is_pipelined(self) -> bool: ...
     def begin(self, *, read_only: bool = ...) -> None: ...
     def load(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None: ...
-    def pages(self, statement: str, parameters: Sequence[object], size: int) -> Iterator[list[StoredRow]]: ...
+    def pages(self, statement: str, parameters: Sequence[object], size: int | None) -> Iterator[list[StoredRow]]: ...
     def stream(self, statement: str, types: Sequence[str]) -> Iterator[StoredRow]: ...
 
     # What the driver raises for a value that the server does not take.
@@ -74,9 +74,6 @@ def is_sqlite(connection: Connection) -> bool:
 
 def on_server(connection: Connection) -> TypeGuard[Server]:
     return not isinstance(connection, sqlite3.Connection)
-
-
-_ROWS_AT_ONCE = 100  # held at a time, where an answer does not come row by row
 
 
 class _Spelled(NamedTuple):
@@ -145,7 +142,9 @@ class Statement:
     def rows(self, connection: Connection, values: Mapping[str, object] | None = None) -> Iterator[StoredRow]:
         """Yield the same row by row."""
         if on_server(connection):
-            for page in self.pages(connection, values or {}, _ROWS_AT_ONCE):
+            spelled = self.on(connection)
+            given = spelled.values({**spelled.fixed, **(values or {})}, as_json=False)
+            for page in connection.pages(spelled.sql, given, None):
                 yield from page
         else:
             yield from self.ask(connection, values)

@@ -12,7 +12,6 @@ import json
 import os
 import random
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -129,9 +128,9 @@ def consume(path: str, kind: str) -> None:
         sys.stdout.write(f"{event.position}\n")
         sys.stdout.flush()
 
-    def keep(event: Recorded, connection: sqlite3.Connection) -> None:
-        connection.execute("CREATE TABLE IF NOT EXISTS handled (position)")
-        connection.execute("INSERT INTO handled VALUES (?)", (event.position,))
+    def keep(event: Recorded, connection: Any) -> None:
+        connection.execute("CREATE TABLE IF NOT EXISTS handled (position bigint)")
+        connection.execute(f"INSERT INTO handled VALUES ({event.position})")
         say(event)
 
     with Ledger(path) as book:

@@ -43,7 +43,7 @@ from tests.builders import (
     voided,
     wandb_attached,
 )
-from tests.places import Ledgers, on_both, tried
+from tests.places import Ledgers, in_a_file, on_both, tried
 from tests.store.test_forks_and_threads import in_a_process
 from tests.strategies import CHAINS, RUN_IDS, WANDB_IDS, batched, events_of, histories, moments
 
@@ -401,6 +401,7 @@ def test_a_closed_view_is_closed(book: Ledger) -> None:
         tables.execute("SELECT 1")
 
 
+@in_a_file
 def test_a_view_changes_nothing_and_nobody_changes_it(book: Ledger, path: Path) -> None:
     """The ledger's file stays as it is, and the view's tables refuse to be written."""
     book.append(launched(0))
@@ -432,6 +433,7 @@ def test_an_empty_ledger_had_nothing(book: Ledger) -> None:
     assert (view.query_runs(), view.count_runs(), [*view.events()], view.get_run("r")) == ([], 0, [], None)
 
 
+@in_a_file
 def test_a_prepared_view_has_the_indexes_of_the_ledger(book: Ledger, path: Path) -> None:
     """So the same statements go the same ways, and a view of many runs answers as the ledger does."""
     book.append(launched(0))
@@ -466,6 +468,7 @@ def test_preparing_takes_no_more_memory_for_more_runs(tmp_path: Path) -> None:
     assert many < few * 1.3
 
 
+@in_a_file
 def test_folding_every_run_goes_by_an_index(book: Ledger, path: Path) -> None:
     """The events come in order of position, unsorted; one run's, and a W&B id's runs, without reading the others."""
     book.append([launched(0), wandb_attached(1, wandb_run_id="w")])

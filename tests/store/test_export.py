@@ -21,7 +21,7 @@ from ledger.events import Event, Fact
 from ledger.events.lines import line_of
 from ledger.progress import Progress
 from tests.builders import completed, heartbeat, launched, shown, started, trials, unknown
-from tests.places import Ledgers, on_both, tried
+from tests.places import Ledgers, in_a_file, on_both, tried
 from tests.store.crowd import writing
 from tests.store.test_merge_lines import counts, kept_aside, merged
 from tests.strategies import histories
@@ -40,7 +40,7 @@ def test_an_export_has_the_lines_of_events_json(book: Ledger, path: Path, capsys
     """One stored event a line in order of acceptance, the same objects as in the array of `ledger events --json`."""
     book.append([launched(0, config={"ü": float("nan")}), unknown(1, type="moon_landed"), completed(-5)])
     found = book.export(path.with_name("all.jsonl"))
-    main(["--db", str(path), "events", "--json"])
+    main(["--db", book._settings.url, "events", "--json"])
 
     assert (found.path, found.events) == (path.with_name("all.jsonl"), 3)
     assert [json.loads(line) for line in found.path.read_text().splitlines()] == json.loads(capsys.readouterr().out)
@@ -85,14 +85,14 @@ def test_the_same_events_are_the_same_bytes(book: Ledger, tmp_path: Path) -> Non
     assert one.read_bytes() == other.read_bytes()
 
 
-def test_an_export_is_of_one_moment_while_writers_write(path: Path, tmp_path: Path) -> None:
+def test_an_export_is_of_one_moment_while_writers_write(place: str, tmp_path: Path) -> None:
     """Positions without a hole from 1 on, versions too, and each export knows more than the one before."""
-    writers = [writing(path, f"r{number}") for number in range(2)]
+    writers = [writing(place, f"r{number}") for number in range(2)]
     try:
         for writer in writers:
             assert writer.stdout is not None
             writer.stdout.readline()
-        with Ledger(path) as book:
+        with Ledger(place) as book:
             made = [book.export(tmp_path / f"{number}.jsonl.gz") for number in range(6)]
     finally:
         for writer in writers:
@@ -107,7 +107,7 @@ def test_an_export_is_of_one_moment_while_writers_write(path: Path, tmp_path: Pa
     assert made[-1].events > 2
 
 
-def test_conflicts_go_along(book: Ledger, path: Path, tmp_path: Path) -> None:
+def test_conflicts_go_along(book: Ledger, place: str, tmp_path: Path) -> None:
     """What is kept aside stands behind the events, without what is local, and is kept aside where it is merged too."""
     book.append([started(0, number=1), heartbeat(1)])
     other = started(5, number=1)
@@ -125,9 +125,10 @@ def test_conflicts_go_along(book: Ledger, path: Path, tmp_path: Path) -> None:
     fact = Fact.of(other, redacting=True)
     assert kept == json.loads(line_of(fact, fact.digest()))
     assert (counts(answer), counts(again)) == ((3, 2, 0, 1), (3, 0, 2, 1))
-    assert [line[:2] for line in kept_aside(tmp_path / "third.db")] == [line[:2] for line in kept_aside(path)] != []
+    assert [line[:2] for line in kept_aside(tmp_path / "third.db")] == [line[:2] for line in kept_aside(place)] != []
 
 
+@in_a_file
 def test_an_export_never_overwrites(book: Ledger, tmp_path: Path) -> None:
     """A file that is there is left as it is."""
     there = tmp_path / "there.jsonl"
@@ -143,6 +144,7 @@ class Full(io.FileIO):
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
+@in_a_file
 def test_a_disk_that_is_full_leaves_no_part_of_an_export(
     book: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,6 +157,7 @@ def test_a_disk_that_is_full_leaves_no_part_of_an_export(
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@in_a_file
 @pytest.mark.parametrize("links", [True, False])
 @pytest.mark.parametrize("kind", ["export", "backup"])
 def test_two_at_once_do_not_spoil_each_other(
@@ -184,6 +187,7 @@ def test_two_at_once_do_not_spoil_each_other(
     assert [path.read_bytes() for path in (tmp_path / "out").iterdir()] == made
 
 
+@in_a_file
 def test_it_has_its_name_only_when_it_is_whole(book: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of it is on the disk before it is renamed."""
     book.append([heartbeat(step, step=step) for step in range(50)])
@@ -224,9 +228,9 @@ def test_progress_is_told(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None
     assert [(progress.done, progress.total) for progress in heard] == [(1, 3), (2, 3), (3, 3), (3, 3)]
 
 
-def test_there_is_nothing_to_export_without_a_ledger(path: Path, tmp_path: Path) -> None:
+def test_there_is_nothing_to_export_without_a_ledger(bare_place: str, tmp_path: Path) -> None:
     """And no file is made."""
-    with Ledger(path) as book, pytest.raises(NoLedger):
+    with Ledger(bare_place) as book, pytest.raises(NoLedger):
         book.export(tmp_path / "all.jsonl")
     assert list(tmp_path.iterdir()) == []
 
@@ -237,6 +241,7 @@ def lines_in(tmp_path: Path, book: Ledger) -> tuple[Path, bytes]:
     return made, made.read_bytes()
 
 
+@in_a_file
 def test_a_damaged_export_gives_what_can_be_read(book: Ledger, tmp_path: Path) -> None:
     """Blank lines are passed over; what is torn, no UTF-8 or another thing altogether is refused by its number."""
     book.append([launched(0), started(1), completed(2)])
@@ -251,6 +256,7 @@ def test_a_damaged_export_gives_what_can_be_read(book: Ledger, tmp_path: Path) -
         assert counts(other.merge(made)) == (5, 0, 2, 3)
 
 
+@in_a_file
 @pytest.mark.parametrize("damage", [lambda z: z[:-30], lambda z: z[:-8] + b"12345678", lambda z: z + b"rubbish"])
 def test_a_zipped_export_that_is_cut_off_says_so(book: Ledger, tmp_path: Path, damage: Any) -> None:
     """What could be unzipped is taken in, and one refusal says that the rest is missing."""
@@ -267,6 +273,7 @@ def test_a_zipped_export_that_is_cut_off_says_so(book: Ledger, tmp_path: Path, d
         assert other.verify()
 
 
+@in_a_file
 def test_an_export_that_grows_is_merged_as_it_was_found(book: Ledger, tmp_path: Path) -> None:
     """Somebody writes on while it is read: the proof is of what was there when the merge began."""
     book.append([launched(0), started(1)])

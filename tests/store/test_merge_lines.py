@@ -15,7 +15,11 @@ from ledger.events import Event, Fact
 from ledger.events.lines import line_of
 from ledger.store import merging
 from ledger.store.merging import Merged, arriving, merge_arrivals
+from tests.behind import behind
 from tests.builders import completed, heartbeat, launched, shown, started, told
+from tests.places import in_a_file, on_both
+
+pytestmark = on_both
 
 
 def lines_of(*events: Event) -> list[tuple[str, str]]:
@@ -32,10 +36,10 @@ def counts(found: Merged) -> tuple[int, int, int, int]:
     return found.events, found.new, found.known, found.refused
 
 
-def kept_aside(path: Path) -> list[tuple[str, str, str]]:
-    """Return what the ledger's file keeps of conflicts."""
-    with closing(sqlite3.connect(path)) as connection:
-        return connection.execute("SELECT event_id, payload, came_from FROM training_conflicts").fetchall()
+def kept_aside(place: str | Path) -> list[tuple[str, str, str]]:
+    """Return what the ledger keeps of conflicts."""
+    with behind(place, guarded=True) as db:
+        return db.execute("SELECT event_id, payload, came_from FROM training_conflicts").fetchall()
 
 
 def test_lines_become_events_with_their_rows(book: Ledger) -> None:
@@ -58,6 +62,7 @@ def test_what_is_known_is_counted_and_nothing_else(book: Ledger) -> None:
     assert list(book.events())[:2] == before
 
 
+@in_a_file
 def test_what_is_known_waits_for_no_lock(book: Ledger, path: Path) -> None:
     """The same lines again are counted while another process holds the write lock."""
     lines = lines_of(launched(0), started(1))
@@ -82,7 +87,7 @@ def test_a_malformed_line_is_refused_and_named(book: Ledger) -> None:
     assert "not what its digest says" in changed.reason
 
 
-def test_one_id_with_two_contents_loses_neither(book: Ledger, path: Path) -> None:
+def test_one_id_with_two_contents_loses_neither(book: Ledger, place: str) -> None:
     """The first stays, the other is kept verbatim and once, and is counted as refused each time."""
     book.append(completed(0, number=1, exit_code=0))
     other = lines_of(completed(0, number=1, exit_code=1), completed(9, number=2))
@@ -93,17 +98,17 @@ def test_one_id_with_two_contents_loses_neither(book: Ledger, path: Path) -> Non
     assert (counts(found), counts(again)) == ((2, 1, 0, 1), (2, 0, 1, 1))
     assert found.refusals[0].where == "line 1"
     assert "training_conflicts" in found.refusals[0].reason
-    assert [row[1:] for row in kept_aside(path)] == [('{"exit_code":1}', "laptop.db")]
+    assert [row[1:] for row in kept_aside(place)] == [('{"exit_code":1}', "laptop.db")]
     assert [json.loads(event.payload) for event in book.events()] == [{"exit_code": 0}, {}]
     assert book.verify()
 
 
-def test_two_contents_in_one_batch_conflict_too(book: Ledger, path: Path) -> None:
+def test_two_contents_in_one_batch_conflict_too(book: Ledger, place: str) -> None:
     """The first of them is accepted, the other kept aside, in one transaction."""
     found = merged(book, lines_of(*(completed(0, number=1, exit_code=code) for code in (3, 4, 5, 4))))
 
     assert counts(found) == (4, 1, 0, 3)
-    assert sorted(payload for _, payload, _ in kept_aside(path)) == ['{"exit_code":4}', '{"exit_code":5}']
+    assert sorted(payload for _, payload, _ in kept_aside(place)) == ['{"exit_code":4}', '{"exit_code":5}']
 
 
 @pytest.mark.parametrize("limit", ["BATCH_EVENTS_MAX", "BATCH_BYTES_MAX"])

@@ -19,6 +19,7 @@ from ledger import Ledger, origin
 from ledger.errors import InvalidValue, NoLedger, NotConfigured, OnlyASpool
 from ledger.events import Annotated, Event, Heartbeat
 from ledger.events.times import text_of
+from ledger.store.statements import Statement
 from ledger.verdicts import SKEW_MAX, Verdict
 from ledger.witnesses.kinds import Testimony
 from ledger.witnesses.process import LocalProcess
@@ -35,7 +36,7 @@ from tests.builders import (
     started,
     voided,
 )
-from tests.places import Ledgers, on_both, tried
+from tests.places import Ledgers, in_a_file, on_both, tried
 from tests.store.test_fallback import locked
 from tests.strategies import life
 
@@ -242,14 +243,13 @@ def test_an_end_is_recorded_as_it_was_found(book: Ledger) -> None:
     }  # fmt: skip
 
 
-def test_what_comes_in_while_witnesses_are_asked_is_not_written_over(path: Path) -> None:
+def test_what_comes_in_while_witnesses_are_asked_is_not_written_over(ledgers: Ledgers) -> None:
     """A beat, an end, a note: the run moved, and the next sweep looks again."""
     for word in (None, OOM):
         for meanwhile in (Heartbeat(run_id="r"), completed(300), annotated(300, note="odd")):
-            path.unlink(missing_ok=True)
-            with Ledger(path) as book, Ledger(path) as other:
+            with ledgers() as book:
                 book.append([*LOST, heartbeat(0, run="still")])
-                asked = Knowing("slurm", word, meanwhile=lambda event=meanwhile, other=other: other.append(event))
+                asked = Knowing("slurm", word, meanwhile=lambda event=meanwhile, book=book: book.append(event))
                 verdicts = {verdict.run_id: verdict for verdict in book.sweep(witnesses=[asked])}
 
                 assert verdicts["r"].action == "left"
@@ -373,9 +373,9 @@ def test_what_is_no_witness_is_refused(book: Ledger, witnesses: Any) -> None:
     assert book.count_runs({"status": "running"}) == 1
 
 
-def test_without_a_ledger_there_is_nothing_to_sweep(path: Path, tmp_path: Path) -> None:
+def test_without_a_ledger_there_is_nothing_to_sweep(bare_place: str, tmp_path: Path) -> None:
     """No file, a spool, and recording that is switched off: each says what to do."""
-    with Ledger(path) as book, pytest.raises(NoLedger, match="ledger init"):
+    with Ledger(bare_place) as book, pytest.raises(NoLedger, match="ledger init"):
         book.sweep()
     with Ledger(f"spool://{tmp_path}/spool") as spool, pytest.raises(OnlyASpool, match="ask that ledger"):
         spool.sweep()
@@ -383,6 +383,7 @@ def test_without_a_ledger_there_is_nothing_to_sweep(path: Path, tmp_path: Path) 
         off.sweep()
 
 
+@in_a_file
 def test_a_sweep_falls_back_to_no_spool(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A ledger that is locked takes no conclusion, and no spool does: the run may have moved when it arrives."""
     monkeypatch.setenv("TRAINING_DB_SPOOL", str(tmp_path / "spool"))
@@ -398,11 +399,12 @@ def test_a_thousand_lost_runs_are_one_question(book: Ledger) -> None:
     """Two thousand of them: asked about at once, found by few statements, and each ended once."""
     runs = [f"r{number}" for number in range(2000)]
     book.append([event for run in runs for event in (started(0, run=run), heartbeat(1, run=run))])
-    statements: list[str] = []
-    with book._database.read() as connection:
-        connection.set_trace_callback(statements.append)
+    statements: list[Statement] = []
     witness = Knowing()
-    foreseen = book.sweep(witnesses=[witness], dry_run=True)
+    with pytest.MonkeyPatch.context() as patch:
+        on = Statement.on
+        patch.setattr(Statement, "on", lambda it, connection: statements.append(it) or on(it, connection))
+        foreseen = book.sweep(witnesses=[witness], dry_run=True)
     assert len(foreseen) == 2000
     assert 0 < len(statements) < 20, "a statement a run"
     verdicts = book.sweep(witnesses=[witness])
@@ -413,6 +415,7 @@ def test_a_thousand_lost_runs_are_one_question(book: Ledger) -> None:
     assert book.sweep(witnesses=[witness]) == []
 
 
+@in_a_file
 def test_the_latest_starts_are_found_by_the_runs(book: Ledger) -> None:
     """An index leads to the events of the runs that are asked about, however long the ledger is."""
     from ledger.store.silent import _HEADS, _STARTS
@@ -425,15 +428,15 @@ def test_the_latest_starts_are_found_by_the_runs(book: Ledger) -> None:
             assert any("SEARCH training" in line for line in plan), plan
 
 
-def test_a_training_process_that_is_killed_is_found_by_its_process(path: Path) -> None:
+def test_a_training_process_that_is_killed_is_found_by_its_process(place: str) -> None:
     """A real one that said in which process it runs, and never beat: alive, then killed."""
     code = "import sys, signal; from ledger import Ledger, origin; from ledger.events import Started\n"
     code += "Ledger(sys.argv[1]).append(Started(run_id='r', process=origin.process())); print('up', flush=True)\n"
     code += "signal.pause()"
-    with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen([sys.executable, "-c", code, str(place)], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "up\n"
-        with Ledger(path) as book:
+        with Ledger(place) as book:
             (before,) = book.sweep(witnesses=[LocalProcess()])
             os.kill(child.pid, signal.SIGKILL)
             child.wait()

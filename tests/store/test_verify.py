@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from ledger import Ledger
@@ -20,6 +21,8 @@ from ledger.events import Event, Recorded
 from ledger.events.fact import chained, digested
 from ledger.store import folding
 from ledger.store import verify as verification
+from ledger.store.guards import GUARDS as ON_FILE
+from tests.behind import Stranger, behind, is_url
 from tests.builders import (
     amended,
     annotated,
@@ -34,6 +37,9 @@ from tests.builders import (
     voided,
     wandb_attached,
 )
+from tests.places import GUARDS, SQLITE, on_both, on_server
+from tests.postgres.cluster import Cluster
+from tests.postgres.sharing import Session
 
 HISTORY: tuple[Event, ...] = (
     launched(0, run="a", chain_of_custody_id="ABC123", config={"batch_size": 8, "lr": "1e-4"}),
@@ -56,33 +62,52 @@ HISTORY: tuple[Event, ...] = (
 )
 
 
+def filled(place: str | Path) -> None:
+    """Record the history there."""
+    with Ledger(place) as book:
+        for event in HISTORY:
+            book.append(event)
+        assert book.verify()
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a ledger with which nobody tampered, as one closed file."""
     path = tmp_path_factory.mktemp("whole") / "runs.db"
-    with Ledger(path) as book:
-        for event in HISTORY:
-            book.append(event)
-        assert book.verify()
+    filled(path)
     return path
 
 
-@contextmanager
-def behind_its_back(path: Path) -> Iterator[sqlite3.Connection]:
-    """Take the guards away, let somebody tamper, and put the guards back as if nothing had been."""
-    with closing(sqlite3.connect(path)) as db:
-        guards = db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
-        for name, _ in guards:
-            db.execute(f"DROP TRIGGER {name}")
-        yield db
-        for name, sql in guards:
-            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (name,)).fetchone():
-                db.execute(sql)
-        db.commit()
+@pytest.fixture(scope="module")
+def whole_on_server(
+    pg_cluster: Cluster, pg_session: Session, pg_template: str
+) -> Iterator[Callable[[], AbstractContextManager[str]]]:
+    """Give copies of such a ledger on a server, each as a context."""
+    name = pg_session.database()
+    filled(pg_cluster.create_database(name, pg_template))
+
+    @contextmanager
+    def copied() -> Iterator[str]:
+        copy = pg_session.database()
+        yield pg_cluster.create_database(copy, name)
+        pg_cluster.drop_database(copy)
+
+    yield copied
+    pg_cluster.drop_database(name)
 
 
-def kinds_found(path: Path) -> set[str]:
-    with Ledger(path) as book:
+@pytest.fixture
+def copy(request: pytest.FixtureRequest, database_kind: str) -> Iterator[str]:
+    """Name a copy of such a ledger, to tamper with."""
+    if database_kind == SQLITE:
+        yield str(shutil.copyfile(request.getfixturevalue("whole"), request.getfixturevalue("path")))
+        return
+    with request.getfixturevalue("whole_on_server")() as url:
+        yield url
+
+
+def kinds_found(place: str | Path) -> set[str]:
+    with Ledger(place) as book:
         verified = book.verify()
         assert bool(verified) is verified.ok is (verified.differences == ())
         assert all(str(difference) for difference in verified.differences)
@@ -98,8 +123,6 @@ TAMPERINGS = {
     "a payload that is no mapping": (f"UPDATE {EVENTS} SET payload = '[]' WHERE position = 5", "digest"),
     "a payload in another spelling": (f"UPDATE {EVENTS} SET payload = '{{ }}' WHERE position = 2", "digest"),
     "a time": (f"UPDATE {EVENTS} SET occurred_at = '2020-01-01T00:00:00.000000Z' WHERE position = 5", "digest"),
-    "a time that is none": (f"UPDATE {EVENTS} SET occurred_at = 'soon' WHERE position IN (2, 5)", "digest"),
-    "an end's time that is none": (f"UPDATE {EVENTS} SET occurred_at = 'soon' WHERE position = 5", "digest"),
     "a start's time that is only a date": (f"UPDATE {EVENTS} SET occurred_at = '2020-01-01' WHERE position = 2", "digest"),
     "an end's time that is only a date": (f"UPDATE {EVENTS} SET occurred_at = '2020-01-01' WHERE position = 5", "digest"),
     "a number that is none": (f"UPDATE {EVENTS} SET payload = '{{\"config\":{{\"a\":NaN}}}}' WHERE position = 1", "digest"),
@@ -108,7 +131,6 @@ TAMPERINGS = {
     "a duration beyond all bounds": (f"UPDATE {EVENTS} SET payload = '{{\"duration_seconds\":-{'9' * 40}}}' WHERE position = 4", "digest"),
     "a config that is too deep": (f"UPDATE {EVENTS} SET payload = '{{\"config\":{DEEP}}}' WHERE position = 1", "digest"),
     "metrics that are too deep": (f"UPDATE {EVENTS} SET payload = '{{\"final_metrics\":{DEEP}}}' WHERE position = 5", "digest"),
-    "a run id with a NUL": (f"UPDATE {EVENTS} SET run_id = 'a' || char(0) || 'x' WHERE position = 5", "position"),
     "a source": (f"UPDATE {EVENTS} SET source = '{{}}' WHERE position = 5", "digest"),
     "a type": (f"UPDATE {EVENTS} SET type = 'failed' WHERE position = 5", "digest"),
     "a schema version": (f"UPDATE {EVENTS} SET schema_version = 2 WHERE position = 5", "digest"),
@@ -122,7 +144,6 @@ TAMPERINGS = {
     "the newest position": (f"UPDATE {EVENTS} SET position = 1000 WHERE position = 17", "position"),
     "the first position": (f"UPDATE {EVENTS} SET position = -1 WHERE position = 1", "position"),
     "positions within a run": (f"UPDATE {EVENTS} SET position = -position", "position"),
-    "recorded_at that is no moment": (f"UPDATE {EVENTS} SET recorded_at = 'soon' WHERE position = 3", "recorded_at"),
     "recorded_at in the middle of a run": (f"UPDATE {EVENTS} SET recorded_at = '2020-01-01T00:00:00.000000Z' WHERE position = 3", "head"),
     "the positions of two runs' events": (f"UPDATE {EVENTS} SET position = CASE position WHEN 10 THEN -1 ELSE 10 END WHERE position IN (10, 11)\nUPDATE {EVENTS} SET position = 11 WHERE position = -1", "head"),
     "the first event": (f"DELETE FROM {EVENTS} WHERE position = 1", "position"),
@@ -132,8 +153,6 @@ TAMPERINGS = {
     "all events": (f"DELETE FROM {EVENTS}", "deleted run"),
     "the events of a run": (f"DELETE FROM {EVENTS} WHERE run_id = 'b'", "deleted run"),
     "an unknown event": (f"DELETE FROM {EVENTS} WHERE run_id = 'd'", "deleted run"),
-    "the count of positions": ("UPDATE sqlite_sequence SET seq = 99", "position"),
-    "no count of positions": ("DELETE FROM sqlite_sequence", "position"),
     "a row's status": (f"UPDATE {RUNS} SET status = 'completed' WHERE run_id = 'b'", "row"),
     "a row's NULL": (f"UPDATE {RUNS} SET note = 'x' WHERE run_id = 'a'", "row"),
     "a row's local column": (f"UPDATE {RUNS} SET updated_at_db = NULL WHERE run_id = 'a'", "row"),
@@ -142,10 +161,10 @@ TAMPERINGS = {
     "a row": (f"DELETE FROM {RUNS} WHERE run_id = 'e'", "missing row"),
     "all rows": (f"DELETE FROM {RUNS}", "missing row"),
     "a voided row's being there": ("DELETE FROM voided_runs", "missing row"),
-    "a row of nobody": (f"INSERT INTO {RUNS} (run_id, created_at, status) VALUES ('x', '2024', 'launched')", "extra row"),
-    "a row of one not understood": (f"INSERT INTO {RUNS} (run_id, created_at, status) VALUES ('d', '2024', 'failed')", "extra row"),
-    "a voided run's row": (f"INSERT INTO {RUNS} SELECT {{columns}} FROM voided_runs", "extra row"),
-    "a second row in voided_runs": (f"INSERT INTO voided_runs SELECT {{columns}}, 'x' FROM {RUNS} WHERE run_id = 'a'", "extra row"),
+    "a row of nobody": (f"INSERT INTO {RUNS} (run_id, created_at, status) VALUES ('x', '2024-01-01T00:00:00.000000Z', 'launched')", "extra row"),
+    "a row of one not understood": (f"INSERT INTO {RUNS} (run_id, created_at, status) VALUES ('d', '2024-01-01T00:00:00.000000Z', 'failed')", "extra row"),
+    "a voided run's row": (f"INSERT INTO {RUNS} ({{columns}}) SELECT {{columns}} FROM voided_runs", "extra row"),
+    "a second row in voided_runs": (f"INSERT INTO voided_runs ({{columns}}, reason) SELECT {{columns}}, 'x' FROM {RUNS} WHERE run_id = 'a'", "extra row"),
     "a W&B id": (f"UPDATE {RUNS} SET wandb_run_id = 'w9' WHERE run_id = 'e'", "wandb id"),
     "a W&B id that is held": (f"UPDATE {RUNS} SET wandb_run_id = NULL", "wandb id"),
     "a voided run's W&B id": ("UPDATE voided_runs SET wandb_run_id = 'w2'", "wandb id"),
@@ -159,11 +178,19 @@ TAMPERINGS = {
     "a count of what is not understood": ("UPDATE training_heads SET unreadable = 0 WHERE run_id = 'd'", "head"),
     "a head's being there": ("DELETE FROM training_heads WHERE run_id = 'd'", "missing head"),
     "a head of nobody": ("INSERT INTO training_heads SELECT 'x', version, chain, newest_occurred_at, newest_event_id, first_recorded_at, placed, unreadable, beside FROM training_heads WHERE run_id = 'a'", "deleted run"),
-    "a trigger of one's own": (f"CREATE TRIGGER mine BEFORE INSERT ON {EVENTS} BEGIN SELECT RAISE(IGNORE); END", "trigger"),
-    "a guard that lets through": (f"CREATE TRIGGER training_events_no_update BEFORE UPDATE ON {EVENTS} BEGIN SELECT 1; END", "trigger"),
     "an index": ("DROP INDEX training_runs_wandb_run_id", "index"),
     "an index of its name on another column": ("DROP INDEX training_runs_wandb_run_id\nCREATE UNIQUE INDEX training_runs_wandb_run_id ON training_runs (run_id)", "index"),
     "an index of its name that is not unique": ("DROP INDEX training_runs_wandb_run_id\nCREATE INDEX training_runs_wandb_run_id ON training_runs (wandb_run_id)", "index"),
+}  # fmt: skip
+ON_SQLITE = {
+    "a time that is none": (f"UPDATE {EVENTS} SET occurred_at = 'soon' WHERE position IN (2, 5)", "digest"),
+    "an end's time that is none": (f"UPDATE {EVENTS} SET occurred_at = 'soon' WHERE position = 5", "digest"),
+    "a run id with a NUL": (f"UPDATE {EVENTS} SET run_id = 'a' || char(0) || 'x' WHERE position = 5", "position"),
+    "recorded_at that is no moment": (f"UPDATE {EVENTS} SET recorded_at = 'soon' WHERE position = 3", "recorded_at"),
+    "the count of positions": ("UPDATE sqlite_sequence SET seq = 99", "position"),
+    "no count of positions": ("DELETE FROM sqlite_sequence", "position"),
+    "a trigger of one's own": (f"CREATE TRIGGER mine BEFORE INSERT ON {EVENTS} BEGIN SELECT RAISE(IGNORE); END", "trigger"),
+    "a guard that lets through": (f"CREATE TRIGGER training_events_no_update BEFORE UPDATE ON {EVENTS} BEGIN SELECT 1; END", "trigger"),
     "bytes for a payload": (f"UPDATE {EVENTS} SET payload = CAST(x'7bff7d' AS TEXT) WHERE position = 5", "digest"),
     "bytes for a source": (f"UPDATE {EVENTS} SET source = CAST(x'7bff7d' AS TEXT) WHERE position = 5", "digest"),
     "bytes for a digest": (f"UPDATE {EVENTS} SET digest = CAST(x'7bff7d' AS TEXT) WHERE position = 5", "digest"),
@@ -173,24 +200,63 @@ TAMPERINGS = {
     "bytes for a row's text": (f"UPDATE {RUNS} SET note = CAST(x'7bff7d' AS TEXT) WHERE run_id = 'a'", "row"),
     "bytes for a row's run id": (f"UPDATE {RUNS} SET run_id = CAST(x'7bff7d' AS TEXT) WHERE run_id = 'a'", "missing row"),
 }  # fmt: skip
+REFUSING = "CREATE OR REPLACE FUNCTION ledger_refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN {}; END $$"
+ON_POSTGRESQL = {
+    "a guard that lets through": (REFUSING.format("NEW"), "function"),
+    "a guard that lets through what is deleted": (REFUSING.format("OLD"), "function"),
+    "a guard that is no more always on": (f"ALTER TABLE {EVENTS} ENABLE TRIGGER training_events_no_delete", "trigger"),
+    "a guard that is off": (f"ALTER TABLE {EVENTS} DISABLE TRIGGER training_events_no_truncate", "trigger"),
+    "a guard of each row only": (f"DROP TRIGGER training_events_no_update ON {EVENTS}\nCREATE TRIGGER training_events_no_update BEFORE UPDATE ON {EVENTS} FOR EACH ROW EXECUTE FUNCTION ledger_refuse()\nALTER TABLE {EVENTS} ENABLE ALWAYS TRIGGER training_events_no_update", "trigger"),
+    "a guard of one column only": (f"DROP TRIGGER training_events_no_update ON {EVENTS}\nCREATE TRIGGER training_events_no_update BEFORE UPDATE OF type ON {EVENTS} FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse()\nALTER TABLE {EVENTS} ENABLE ALWAYS TRIGGER training_events_no_update", "trigger"),
+    "a trigger of one's own": (f"CREATE TRIGGER mine BEFORE INSERT ON {EVENTS} FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()", "trigger"),
+    "a rule": (f"CREATE RULE mine AS ON INSERT TO {EVENTS} DO INSTEAD NOTHING", "rule"),
+    "another horizon": ("CREATE OR REPLACE FUNCTION ledger_horizon() RETURNS bigint LANGUAGE sql STABLE AS $$ SELECT 9 $$", "function"),
+    "a key": (f"ALTER TABLE {EVENTS} DROP CONSTRAINT training_events_version", "index"),
+    "a primary key": ("ALTER TABLE training_runs DROP CONSTRAINT training_runs_pkey", "index"),
+    "an index in another order": ("DROP INDEX training_runs_newest\nCREATE INDEX training_runs_newest ON training_runs (created_at, run_id)", "index"),
+    "an index of fewer rows": ("DROP INDEX training_runs_newest\nCREATE INDEX training_runs_newest ON training_runs (created_at DESC, run_id) WHERE host = 'x'", "index"),
+    "what is folded from a document": ("UPDATE training_runs SET config_json_text = '{}' WHERE run_id = 'a'", "row"),
+}  # fmt: skip
+# Positions have holes on a server, for transactions are rolled back: there a cut is found by the heads.
+FOUND_ON_SERVER = {"the newest position": "head", "the first event": "version", "the newest event of all": "head"}
 
 
-@pytest.mark.parametrize(("sql", "kind"), TAMPERINGS.values(), ids=TAMPERINGS)
-def test_a_tampering_is_found(whole: Path, path: Path, sql: str, kind: str) -> None:
-    """What was changed, removed or slipped in is named by its kind, and verifying never fails for it."""
-    shutil.copyfile(whole, path)
-    with behind_its_back(path) as db:
-        columns = [name for _, name, *_ in db.execute(f"PRAGMA table_info({RUNS})")]
-        for statement in (sql.format(columns=", ".join(columns)) if "{columns}" in sql else sql).split("\n"):
+def tampered(place: str, sql: str) -> set[str]:
+    """Run statements behind a ledger's back, and return what kinds of difference are found."""
+    with behind(place) as db:
+        columns = ", ".join(db.columns(RUNS))
+        for statement in sql.replace("{columns}", columns).split("\n"):
             db.execute(statement)
+    return kinds_found(place)
 
-    assert kind in kinds_found(path)
+
+@on_both
+@pytest.mark.parametrize("what", TAMPERINGS)
+def test_a_tampering_is_found(copy: str, what: str) -> None:
+    """What was changed, removed or slipped in is named by its kind, and verifying never fails for it."""
+    sql, kind = TAMPERINGS[what]
+    assert (FOUND_ON_SERVER.get(what, kind) if is_url(copy) else kind) in tampered(copy, sql)
 
 
-def test_bytes_that_are_no_text_are_damage_to_whoever_needs_them(whole: Path, path: Path) -> None:
+@pytest.mark.parametrize(("sql", "kind"), ON_SQLITE.values(), ids=ON_SQLITE)
+def test_a_tampering_that_only_sqlite_allows_is_found(copy: str, sql: str, kind: str) -> None:
+    """Bytes that are no text, times that are none, its own triggers and its count of positions."""
+    assert kind in tampered(copy, sql)
+
+
+@on_server
+@pytest.mark.parametrize(("sql", "kind"), ON_POSTGRESQL.values(), ids=ON_POSTGRESQL)
+def test_a_tampering_with_a_servers_schema_is_found(copy: str, sql: str, kind: str) -> None:
+    """Guards that are there and do nothing, keys and indexes that are others, and rules."""
+    with behind(copy, guarded=True) as db:
+        for statement in sql.split("\n"):
+            db.execute(statement)
+    assert kind in kinds_found(copy)
+
+
+def test_bytes_that_are_no_text_are_damage_to_whoever_needs_them(copy: str, path: Path) -> None:
     """Verifying finds where, with exit code 1; the rest says so instead of failing in the driver's words."""
-    shutil.copyfile(whole, path)
-    with behind_its_back(path) as db:
+    with behind(path) as db:
         db.execute(f"UPDATE {EVENTS} SET payload = CAST(x'7bff7d' AS TEXT) WHERE position = 15")
         db.execute(f"UPDATE {RUNS} SET note = CAST(x'7bff7d' AS TEXT) WHERE run_id = 'b'")
 
@@ -214,41 +280,42 @@ def test_bytes_that_are_no_text_are_damage_to_whoever_needs_them(whole: Path, pa
     assert main(["--db", str(path), "verify"]) == 1
 
 
-@pytest.mark.parametrize(
-    "guard", ["training_events_no_update", "training_events_no_delete", "training_events_no_replace"]
-)
-def test_a_guard_that_is_gone_is_found(whole: Path, path: Path, guard: str) -> None:
+@on_both
+@pytest.mark.parametrize("number", range(3))
+def test_a_guard_that_is_gone_is_found(copy: str, number: int) -> None:
     """Whoever takes a trigger away and leaves it so is found out before he does anything."""
-    shutil.copyfile(whole, path)
-    with closing(sqlite3.connect(path)) as db:
-        db.execute(f"DROP TRIGGER {guard}")
-        db.commit()
+    with behind(copy, guarded=True) as db:
+        if is_url(copy):
+            db.execute(f"DROP TRIGGER {GUARDS[number]} ON {EVENTS}")
+        else:
+            db.execute(f"DROP TRIGGER {[*ON_FILE][number]}")
 
-    assert kinds_found(path) == {"trigger"}
+    assert kinds_found(copy) == {"trigger"}
 
 
-def test_an_event_that_was_slipped_in_is_found(whole: Path, path: Path) -> None:
+@on_both
+def test_an_event_that_was_slipped_in_is_found(copy: str) -> None:
     """Made with all care, with a right digest, chain, version and position, it has not gone through the projector."""
-    shutil.copyfile(whole, path)
     with Ledger(":memory:") as forge:
         made = forge.append(completed(99, run="b"))
-    with behind_its_back(path) as db:
+    with behind(copy) as db:
         _forge(db, made)
 
-    assert {"head", "row"} <= kinds_found(path)
+    assert {"head", "row"} <= kinds_found(copy)
 
 
-def test_a_fault_behind_the_last_run_that_was_folded_is_found(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@on_both
+def test_a_fault_behind_the_last_run_that_was_folded_is_found(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run of very many events is folded when its first is met, and its other events are met after that."""
     monkeypatch.setattr(folding, "KEPT_MAX", 1)
     monkeypatch.setattr(folding, "PAGE", 2)
     monkeypatch.setattr(verification, "_RUNS_AT_ONCE", 1)
-    with Ledger(path) as book:
+    with Ledger(place) as book:
         book.append([heartbeat(step, step=step) for step in range(9)])
-    with behind_its_back(path) as db:
+    with behind(place) as db:
         db.execute(f"UPDATE {EVENTS} SET source = '{{}}' WHERE position = 7")
 
-    assert kinds_found(path) == {"digest"}
+    assert kinds_found(place) == {"digest"}
 
 
 def test_events_under_an_id_that_is_cut_to_another_are_found(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,8 +325,8 @@ def test_events_under_an_id_that_is_cut_to_another_are_found(path: Path, monkeyp
     with Ledger(path) as book:
         for run in "ab":
             book.append([launched(0, run=run), *(heartbeat(step, run=run, step=step) for step in range(1, 8))])
-    with behind_its_back(path) as db:
-        names = [name for _, name, *_ in db.execute(f"PRAGMA table_info({EVENTS})")]
+    with behind(path) as db:
+        names = db.columns(EVENTS)
         chain = ""
         for stored in db.execute(f"SELECT * FROM {EVENTS} WHERE run_id = 'a' ORDER BY position").fetchall():
             row = dict(zip(names, stored, strict=True))
@@ -275,56 +342,56 @@ def test_events_under_an_id_that_is_cut_to_another_are_found(path: Path, monkeyp
     assert "position" in kinds_found(path)
 
 
-def _forge(db: sqlite3.Connection, made: Recorded) -> None:
+def _forge(db: Stranger, made: Recorded) -> None:
     version, chain = db.execute("SELECT version, chain FROM training_heads WHERE run_id = 'b'").fetchone()
-    (template,) = db.execute(f"SELECT * FROM {EVENTS} WHERE position = 10")
-    row = dict(zip([name for _, name, *_ in db.execute(f"PRAGMA table_info({EVENTS})")], template, strict=True))
+    names = db.columns(EVENTS)
+    (template,) = db.execute(f"SELECT {', '.join(names)} FROM {EVENTS} WHERE position = 10")
+    row = dict(zip(names, template, strict=True))
     row |= {name: getattr(made, name) for name in ("event_id", "type", "source", "payload", "digest")}
-    row |= {"position": None, "version": version + 1, "occurred_at": made.fact().occurred_at}
+    row |= {"position": 18, "version": version + 1, "occurred_at": made.fact().occurred_at}
     row["chain"] = chained(chain, made.digest)
-    db.execute(f"INSERT INTO {EVENTS} VALUES ({', '.join('?' * len(row))})", list(row.values()))
+    db.execute(f"INSERT INTO {EVENTS} ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", list(row.values()))
 
 
+@on_both
 @pytest.mark.parametrize("table", ["training_claims", "training_heads", "training_runs", "voided_runs"])
-def test_a_table_that_is_gone_is_damage(whole: Path, path: Path, table: str) -> None:
+def test_a_table_that_is_gone_is_damage(copy: str, table: str) -> None:
     """A part of the ledger that is not there is an error that says what to do."""
-    shutil.copyfile(whole, path)
-    with closing(sqlite3.connect(path)) as db:
+    with behind(copy, guarded=True) as db:
         db.execute(f"DROP TABLE {table}")
-        db.commit()
 
-    with Ledger(path) as book, pytest.raises(LedgerDamaged, match="restore-backup"):
+    with Ledger(copy) as book, pytest.raises(LedgerDamaged, match="restore-backup|Restore it from a backup"):
         book.verify()
 
 
-def test_only_the_first_of_each_kind_is_named(whole: Path, path: Path) -> None:
+@on_both
+def test_only_the_first_of_each_kind_is_named(copy: str) -> None:
     """Where all rows differ, one is named, with what is stored and what was computed."""
-    shutil.copyfile(whole, path)
-    with behind_its_back(path) as db:
+    with behind(copy) as db:
         db.execute(f"UPDATE {RUNS} SET instance_id = 'forged'")
 
-    with Ledger(path) as book:
+    with Ledger(copy) as book:
         (difference,) = book.verify().differences
         assert (difference.kind, difference.run_id, difference.column) == ("row", "a", "instance_id")
         assert (difference.stored, difference.computed) == ("forged", None)
         assert "stored 'forged', computed None" in str(difference)
 
 
-def test_a_replay_mends_what_is_projected_and_only_that(whole: Path, path: Path) -> None:
+@on_both
+def test_a_replay_mends_what_is_projected_and_only_that(copy: str) -> None:
     """Rows and claims can be folded again; what was done to events stays to be seen."""
-    shutil.copyfile(whole, path)
-    with behind_its_back(path) as db:
+    with behind(copy) as db:
         db.execute(f"UPDATE {RUNS} SET note = 'forged'")
         db.execute("DELETE FROM training_claims")
         db.execute("DELETE FROM voided_runs")
 
-    with Ledger(path) as book:
+    with Ledger(copy) as book:
         assert not book.verify()
         book.replay()
         assert book.verify().differences == ()
-    with behind_its_back(path) as db:
+    with behind(copy) as db:
         db.execute(f"UPDATE {EVENTS} SET payload = '{{}}' WHERE position = 5")
-    with Ledger(path) as book:
+    with Ledger(copy) as book:
         book.replay()
         assert {difference.kind for difference in book.verify().differences} == {"digest"}
 
@@ -332,19 +399,15 @@ def test_a_replay_mends_what_is_projected_and_only_that(whole: Path, path: Path)
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 
 
-def _columns(db: sqlite3.Connection, table: str) -> list[str]:
-    return [name for _, name, *_ in db.execute(f"PRAGMA table_info({table})")]
-
-
-def _pick(draw: Draw, db: sqlite3.Connection, table: str) -> tuple[str, str]:
+def _pick(draw: Draw, db: Stranger, table: str) -> tuple[str, str]:
     """Any row, by its key, and any of its columns whose change has to be found."""
-    names = _columns(db, table)
+    names = db.columns(table)
     rows = [value for (value,) in db.execute(f"SELECT {names[0]} FROM {table} ORDER BY 1")]
     column = draw(st.sampled_from([name for name in names if (table, name) != (EVENTS, "recorded_at")]))
     return f"{names[0]} = {draw(st.sampled_from(rows))!r}", column
 
 
-def change_a_cell(draw: Draw, db: sqlite3.Connection, table: str) -> None:
+def change_a_cell(draw: Draw, db: Stranger, table: str) -> None:
     """Put another value there: a neighbour's, a little more or less, or NULL."""
     row, column = _pick(draw, db, table)
     ((before,),) = db.execute(f"SELECT {column} FROM {table} WHERE {row}")
@@ -354,28 +417,31 @@ def change_a_cell(draw: Draw, db: sqlite3.Connection, table: str) -> None:
     after = draw(st.sampled_from([*others, *changed, *numbers, None]))
     assume(after != before)
     db.execute(f"UPDATE {table} SET {column} = ? WHERE {row}", (after,))
+    if (table, column) != (EVENTS, "position") and db.columns(table)[0] != column:
+        assume(db.execute(f"SELECT {column} FROM {table} WHERE {row}").fetchone() != (before,))
 
 
-def delete_rows(draw: Draw, db: sqlite3.Connection, table: str) -> None:
+def delete_rows(draw: Draw, db: Stranger, table: str) -> None:
     """Remove one row, or all up to one, or all from one."""
     row, _ = _pick(draw, db, table)
     compare = draw(st.sampled_from(["=", ">=", "<="]))
     assume(db.execute(f"DELETE FROM {table} WHERE {row.replace('=', compare, 1)}").rowcount)
 
 
-def copy_a_row(draw: Draw, db: sqlite3.Connection, table: str) -> None:
+def copy_a_row(draw: Draw, db: Stranger, table: str) -> None:
     """Slip in a row that looks like another."""
     row, _ = _pick(draw, db, table)
-    other = {"run_id": "'forged'", "event_id": "'forged'", "position": "NULL", "wandb_run_id": "'w'"}
-    values = [other.get(name, name) for name in _columns(db, table)]
-    db.execute(f"INSERT INTO {table} SELECT {', '.join(values)} FROM {table} WHERE {row}")
+    other = {"run_id": "'forged'", "event_id": "'forged'", "position": "position + 50", "wandb_run_id": "'w'"}
+    names = db.columns(table)
+    values = [other.get(name, name) for name in names]
+    db.execute(f"INSERT INTO {table} ({', '.join(names)}) SELECT {', '.join(values)} FROM {table} WHERE {row}")
 
 
-def swap_two_cells(draw: Draw, db: sqlite3.Connection, table: str) -> None:
+def swap_two_cells(draw: Draw, db: Stranger, table: str) -> None:
     """Exchange what two rows say. (Of positions only the order within a run can be known.)"""
     (one, column), (other, _) = _pick(draw, db, table), _pick(draw, db, table)
     assume((table, column) not in {(EVENTS, "position"), (EVENTS, "event_id")})
-    key = _columns(db, table)[0]
+    key = db.columns(table)[0]
     both = dict(db.execute(f"SELECT {key}, {column} FROM {table} WHERE {one} OR {other}").fetchall())
     assume(len(set(both.values())) == 2)
     for row, value in zip(both, reversed(both.values()), strict=True):
@@ -386,25 +452,39 @@ TABLES = (EVENTS, RUNS, "voided_runs", "training_claims", "training_heads")
 TAMPERERS = (change_a_cell, delete_rows, copy_a_row, swap_two_cells)
 
 
-@settings(max_examples=trials(200, 3000))
-@given(data=st.data())
-def test_any_tampering_is_found(whole: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
-    """Whatever cell is changed, whatever row is removed, copied or swapped, verify says no, and never fails."""
-    path = tmp_path_factory.getbasetemp() / "tampered.db"
-    shutil.copyfile(whole, path)
-    tamper, table = data.draw(st.sampled_from(TAMPERERS)), data.draw(st.sampled_from(TABLES))
-    with behind_its_back(path) as db:
+def check_any_tampering(draw: Draw, place: str) -> None:
+    """Tamper at random, past the guards, and look."""
+    tamper, table = draw(st.sampled_from(TAMPERERS)), draw(st.sampled_from(TABLES))
+    with behind(place) as db:
         try:
-            tamper(data.draw, db, table)
-        except sqlite3.IntegrityError:
+            tamper(draw, db, table)
+        except (sqlite3.IntegrityError, psycopg.Error):  # a key, or what is no value of the column
             assume(False)
 
     with pytest.MonkeyPatch.context() as patch:
         for name, least in (("KEPT_MAX", 1), ("PAGE", 2), ("WAITING_MAX", 3)):
-            patch.setattr(folding, name, data.draw(st.sampled_from([least, getattr(folding, name)])))
-        assert kinds_found(path) != set()
+            patch.setattr(folding, name, draw(st.sampled_from([least, getattr(folding, name)])))
+        assert kinds_found(place) != set()
 
 
+@settings(max_examples=trials(200, 3000))
+@given(data=st.data())
+def test_any_tampering_is_found(whole: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    """Whatever cell is changed, whatever row is removed, copied or swapped, verify says no, and never fails."""
+    check_any_tampering(data.draw, str(shutil.copyfile(whole, tmp_path_factory.getbasetemp() / "tampered.db")))
+
+
+@settings(max_examples=trials(30, 500), suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@given(data=st.data())
+def test_any_tampering_on_a_server_is_found(
+    whole_on_server: Callable[[], AbstractContextManager[str]], data: st.DataObject
+) -> None:
+    """The same, with whatever its owner can do to the tables."""
+    with whole_on_server() as url:
+        check_any_tampering(data.draw, url)
+
+
+@on_both
 def test_a_ledger_of_nothing_is_whole(book: Ledger) -> None:
     """No events, no runs, no differences."""
     verified: Any = book.verify()
@@ -412,9 +492,10 @@ def test_a_ledger_of_nothing_is_whole(book: Ledger) -> None:
     assert (verified.events, verified.runs, verified.differences, bool(verified)) == (0, 0, (), True)
 
 
-def test_verify_counts_what_it_checked(whole: Path) -> None:
+@on_both
+def test_verify_counts_what_it_checked(copy: str) -> None:
     """Every event and every run, also of those that nobody understands."""
-    with Ledger(whole) as book:
+    with Ledger(copy) as book:
         verified = book.verify()
 
     assert (verified.events, verified.runs) == (len(HISTORY), 5)

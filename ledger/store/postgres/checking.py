@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+
+import sqlalchemy as sa
 
 from ledger.store.postgres.functions import FUNCTIONS, GUARDS
 from ledger.store.postgres.schema import indexes
 from ledger.store.statements import Connection, said
+from ledger.store.tables import metadata
 from ledger.store.verify import Difference
 
 __all__ = ["schema_differences"]
@@ -15,7 +19,10 @@ _TRIGGERS = said(
     "SELECT t.tgname, t.tgenabled = 'A', pg_get_triggerdef(t.oid) FROM pg_trigger t"
     " WHERE t.tgrelid = CAST('training_events' AS regclass) AND NOT t.tgisinternal"
 )
-_INDEXES = said("SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = current_schema()")
+_INDEXES = said(
+    "SELECT c.relname, pg_get_indexdef(c.oid), i.indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
+    " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = current_schema()"
+)
 _FUNCTIONS = said(
     "SELECT p.proname, p.prosrc FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
     " WHERE n.nspname = current_schema() AND p.proname = ANY(CAST(:ours AS text[]))"
@@ -49,11 +56,34 @@ def _functions(connection: Connection) -> Iterator[Difference]:
 
 
 def _indexes(connection: Connection) -> Iterator[Difference]:
-    there = {name: str(sql) for name, sql in _INDEXES.ask(connection)}
-    for name, made in sorted(indexes().items()):
-        found = there.get(name)
-        if found is None or ("UNIQUE" in found) != ("UNIQUE" in made):
-            yield Difference("index", None, name, found, made)
+    there = {name: (str(sql), is_valid) for name, sql, is_valid in _INDEXES.ask(connection)}
+    for name, made in sorted({**indexes(), **_keys()}.items()):
+        found, is_valid = there.get(name, ("", False))
+        if not is_valid or _words_of_index(found) != _words_of_index(made):
+            yield Difference(
+                "index", None, name, f"not valid: {found}" if found and not is_valid else found or None, made
+            )
+
+
+def _keys() -> dict[str, str]:
+    """The indexes that keep keys unique, as the server names them."""
+    made: dict[str, str] = {}
+    for table in metadata.sorted_tables:
+        for constraint in table.constraints:
+            if isinstance(constraint, sa.PrimaryKeyConstraint | sa.UniqueConstraint):
+                columns = constraint.columns.keys()
+                usual = "pkey" if isinstance(constraint, sa.PrimaryKeyConstraint) else f"{'_'.join(columns)}_key"
+                name = str(constraint.name or f"{table.name}_{usual}")
+                made[name] = f"CREATE UNIQUE INDEX {name} ON {table.name} ({', '.join(columns)})"
+    return made
+
+
+def _words_of_index(sql: str) -> list[str]:
+    """The server adds schemas, types and parentheses, and spells a list of values its own way."""
+    plain = re.sub(
+        r"::text(\[\])?| USING btree|\bON (?:\"[^\"]*\"|\w+)\.(?=\w)", lambda m: "ON " if "ON" in m[0] else "", sql
+    )
+    return re.findall(r"[^\s()\[\]\",]+", plain.replace("= ANY (ARRAY", "IN (").lower())
 
 
 def _spelled_alike(sql: str) -> str:

@@ -23,6 +23,7 @@ __all__ = ["ServerConnection", "connect"]
 _MOMENT_LENGTH = 19  # of "2025-11-25 10:30:00"
 _CURSORS = count(1)
 _LOOKS_SECONDS = 0.1
+_ROWS_MIN, _ROWS_MAX, _LENGTH_WANTED = 4, 500, 200_000  # held at a time: rows, or characters
 
 T = TypeVar("T")
 
@@ -101,19 +102,26 @@ class ServerConnection(psycopg.Connection[StoredRow]):
             copy.set_types(types)
             yield from copy.rows()
 
-    def pages(self, statement: str, parameters: Sequence[object], size: int) -> Iterator[list[StoredRow]]:
-        """Yield what a statement finds, so many rows at a time, of one state of the database."""
+    def pages(self, statement: str, parameters: Sequence[object], size: int | None) -> Iterator[list[StoredRow]]:
+        """Yield what a statement finds, so many rows at a time or as many as are short, of one state."""
         begun = self.is_idle
         if begun:
             self.begin(read_only=True)
         try:
             with self.cursor(name=f"ledger_{next(_CURSORS)}") as cursor:
                 cursor.execute(statement, parameters)
-                while rows := cursor.fetchmany(size):
+                wanted = size or _ROWS_MIN
+                while rows := cursor.fetchmany(wanted):
                     yield rows
+                    if size is None:
+                        wanted = max(_ROWS_MIN, min(_ROWS_MAX, 2 * wanted, _LENGTH_WANTED * len(rows) // _length(rows)))
         finally:
             if begun and not self.closed:
                 self.execute("ROLLBACK")
+
+
+def _length(rows: Sequence[StoredRow]) -> int:
+    return sum(len(value) for row in rows for value in row if isinstance(value, str)) or 1
 
 
 def connect(

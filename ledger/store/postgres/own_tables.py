@@ -12,6 +12,16 @@ from ledger.store.statements import Server, said
 
 __all__ = ["attempt_on_server"]
 
+# What the ledger itself never does in a delivery, but a TRUNCATE or a change of the schema does.
+_LOCKED = said(
+    "SELECT 1 FROM pg_locks l JOIN pg_class c ON c.oid = l.relation"
+    " WHERE l.pid = pg_backend_pid() AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    " AND l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')"
+    " AND c.relnamespace = CAST(current_schema() AS regnamespace)"
+    " AND (c.relname = ANY(CAST(:ours AS text[])) OR c.oid IN ("
+    " SELECT i.indexrelid FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid"
+    " WHERE t.relname = ANY(CAST(:ours AS text[])))) LIMIT 1"
+)
 _WRITTEN = said(
     "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0) FROM pg_stat_xact_user_tables"
     " WHERE schemaname = current_schema() AND relname = ANY(CAST(:ours AS text[]))"
@@ -26,7 +36,7 @@ def attempt_on_server(connection: Server, handler: Callable[[], object]) -> Exce
     if connection.is_idle:
         return _begun_again(connection, failure)
     try:
-        if failure is None and _written(connection) == before:
+        if failure is None and _written(connection) == before and not _is_locked(connection):
             connection.execute(f"RELEASE SAVEPOINT {SAVEPOINT}")
             return None
         connection.execute(f"ROLLBACK TO SAVEPOINT {SAVEPOINT}")
@@ -43,6 +53,11 @@ def _begun_again(connection: Server, failure: Exception | None) -> Exception:
         return AskedWrongly(REFUSED)
     failure.add_note(REFUSED)
     return failure
+
+
+def _is_locked(connection: Server) -> bool:
+    """Whether one of the ledger's own tables or indexes is held in a way in which only a stranger holds it."""
+    return _LOCKED.run(connection, {"ours": sorted(OURS)}).fetchone() is not None
 
 
 def _written(connection: Server) -> int:

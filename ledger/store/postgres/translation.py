@@ -149,6 +149,8 @@ _BY_CODE = {
     "25006": _read_only,
     "42501": _no_right,
     "42P01": _lacking,
+    "42703": _lacking,
+    "42883": _lacking,
     "3F000": _no_right,
     "53300": refused,
     "53": _full,

@@ -98,9 +98,7 @@ def _refuse_itself(source: Database, target: Database) -> None:
 class _Move:
     """One copy on its way, from the state that is read here into the transaction that is open there."""
 
-    def __init__(
-        self, source: Database, here: Connection, target: Database, there: Connection, pace: Pace
-    ) -> None:
+    def __init__(self, source: Database, here: Connection, target: Database, there: Connection, pace: Pace) -> None:
         self._source = source
         self._here = here
         self._place = target.place

@@ -190,6 +190,8 @@ class ServerDatabase:
             yield driver
         finally:
             _give_back(pooled, driver)
+            if self._closed:  # meanwhile, by another thread: nobody else would close this one
+                self._pool.dispose()
 
     def _open_for_reading(self, connection: ServerConnection) -> None:
         if self._readable:

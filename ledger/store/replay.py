@@ -9,9 +9,9 @@ waits for longer than a part of the work takes.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from itertools import count, islice
+from itertools import count
 from typing import TYPE_CHECKING, cast
 
 import sqlalchemy as sa
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["rebuild", "replay"]
 
 _RUNS_AT_ONCE = 250  # folded and written in one transaction: for so long others wait
+_LENGTH_AT_ONCE = 10_000_000  # characters of their rows
 _PARTS_A_CHECKPOINT = 4  # the WAL is kept short, and each checkpoint too
 _EVENTS_AT_ONCE = 500  # caught up with in the first turn, twice as many in the next
 _TURNS_MAX = 6
@@ -85,10 +86,7 @@ def _build(database: SQLiteDatabase, tables: Projection, watcher: Watcher | None
         reached = newest_position(connection)
     pace = Pace(reached, watcher)
     following = folded_runs(database.snapshot, Bounds(reached))
-    for number in count(1):
-        part = list(islice(following, _RUNS_AT_ONCE))
-        if not part:
-            break
+    for number, part in enumerate(_parts(following), 1):
         with database.write() as connection:
             _write(connection, tables, part)
             still_at_work(connection, tables)
@@ -154,12 +152,24 @@ def rebuild(connection: Connection, pace: Pace) -> int:
     """
     for table in PROJECTION[:-1]:
         compiled(sa.delete(table)).ask(connection)
-    every = folded_runs(lambda: nullcontext(connection))
-    while part := list(islice(every, _RUNS_AT_ONCE)):
+    for part in _parts(folded_runs(lambda: nullcontext(connection))):
         _write(connection, PROJECTION, part)
         pace.step(sum(run.events for run in part))
     state.remember(connection, state.FOLDED_BY, fold_stamp())
     return _counted(connection)
+
+
+def _parts(every: Iterable[FoldedRun]) -> Iterator[list[FoldedRun]]:
+    part: list[FoldedRun] = []
+    length = 0
+    for run in every:
+        part.append(run)
+        length += sum([len(value) for value in run.life.row.values() if isinstance(value, str)]) if run.life else 0
+        if len(part) >= _RUNS_AT_ONCE or length >= _LENGTH_AT_ONCE:
+            yield part
+            part, length = [], 0
+    if part:
+        yield part
 
 
 def _write(connection: Connection, tables: Projection, folded: Sequence[FoldedRun]) -> None:

@@ -10,8 +10,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 
 from ledger import Ledger
@@ -90,21 +91,53 @@ def costs(folder: Path) -> Iterator[tuple[str, dict[str, dict[str, float]]]]:
     """Yield, for each kind of trouble, the microseconds of a call and how long the block's end took."""
     for name, trouble in TROUBLES.items():
         path = folder / f"tracked-{name.replace(' ', '-')}" / "runs.db"
-        Ledger(path).init_db()
-        env = {**os.environ, "TRAINING_DB_PATH": str(path), "XDG_STATE_HOME": str(folder / "state")}
         words = ["full"] if name == "disk full" else []
-        with subprocess.Popen(
-            [sys.executable, "-c", LOOP, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
-        ) as training:
-            assert training.stdout is not None
-            training.stdout.readline()
-            with trouble(path):
-                out, _ = training.communicate("go\n")
-        assert training.returncode == 0, name
-        yield name, json.loads(out)
+        with Ledger(path) as book:
+            book.init_db()
+        yield name, _trained(f"sqlite:///{path}", folder / "state", partial(trouble, path), words)
         with Ledger(path) as book:
             if name not in ("there", "disk full"):
                 book.sync(folder / "state" / "training-run-ledger" / "spool", clear=True)
             if name != "disk full":
-                logged = [s for e in book.events("r", types="metrics_logged") for s in e.event.columns["step"]]
-                assert logged == list(range(CALLS)), name
+                assert _logged(book) == list(range(CALLS)), name
+    yield "server stopped", _with_a_server_stopped(folder / "state-on-server")
+
+
+def _with_a_server_stopped(state: Path) -> dict[str, dict[str, float]]:
+    """The same with PostgreSQL's server away from the first call to after the last."""
+    from tests.postgres.server import Server
+
+    @contextmanager
+    def stopped() -> Iterator[None]:
+        server.stop()
+        yield
+        server.restart()
+
+    with Server.start() as server, Ledger(server.create_database("ledger")) as book:
+        book.init_db()
+        found = _trained(server.url("ledger"), state, stopped, [])
+        for spool in (state / "training-run-ledger" / "spool").iterdir():
+            book.sync(spool)
+        assert _logged(book) == list(range(CALLS))
+        assert book.verify()
+    return found
+
+
+def _trained(
+    url: str, state: Path, trouble: Callable[[], AbstractContextManager[None]], words: list[str]
+) -> dict[str, dict[str, float]]:
+    env = {**os.environ, "TRAINING_DB_URL": url, "XDG_STATE_HOME": str(state)}
+    with subprocess.Popen(
+        [sys.executable, "-c", LOOP, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
+    ) as training:
+        assert training.stdout is not None
+        training.stdout.readline()
+        with trouble():
+            out, _ = training.communicate("go\n")
+    assert training.returncode == 0, url
+    found: dict[str, dict[str, float]] = json.loads(out)
+    return found
+
+
+def _logged(book: Ledger) -> list[int]:
+    return [s for e in book.events("r", types="metrics_logged") for s in e.event.columns["step"]]  # type: ignore[attr-defined]

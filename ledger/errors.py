@@ -247,9 +247,12 @@ class LedgerUnreachable(Unreachable):
 class LedgerBusy(LedgerUnreachable):
     def __init__(self, place: str, seconds: float | None = None, by: str = "another process") -> None:
         since = "" if seconds is None else f" for {seconds:.0f} s"
+        found = (
+            "in the server's pg_locks and pg_stat_activity" if "://" in place else "with `fuser` or `lsof` on that file"
+        )
         super().__init__(
             f"the ledger at {place} was locked by {by}{since}; nothing was written. "
-            "Do the same again; if it stays so, find the holder with `fuser` or `lsof` on that file, "
+            f"Do the same again; if it stays so, find the holder {found}, "
             "or let TRAINING_DB_SPOOL name a folder to record to meanwhile."
         )
 

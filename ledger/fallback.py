@@ -112,7 +112,7 @@ class Fallback:
         """See that the database is there, and let it know what we have spooled."""
         database = self._straight.database
         if not creating:
-            database.require()
+            database.require(seconds_max=PROBE_SECONDS_MAX if self._outage.lasts() else None)
         if not self._outage.lasts() and not self._spool.has_own():
             return
         with database.write(seconds_max=PROBE_SECONDS_MAX):
@@ -133,9 +133,11 @@ class Fallback:
             _log.warning("%s. %s", _first_sentence(exc), self._where_it_lies())
 
     def _where_it_lies(self) -> str:
+        place = self._straight.database.place
+        named = "URL" if "://" in place else place  # as it may be shown, a URL lacks what it takes to get in
         return (
             f"What is recorded meanwhile goes to {self._spool.place}, and from there into the ledger when it is back; "
-            f"by hand: ledger --db {self._straight.database.place} sync {self._spool.place}"
+            f"by hand: ledger --db {named} sync {self._spool.place}"
         )
 
     def _take_over(self) -> None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Handle"]
 
+SPOOLED_AFTER_SECONDS = 3.0  # so long a server is waited for where a spool takes what is recorded meanwhile
+
 
 class Handle:
     """One ledger, by URL or path; without either, by the environment's variables."""
@@ -69,7 +71,10 @@ class Handle:
             except ImportError as exc:
                 raise MissingExtra("postgres") from exc
             return ServerDatabase(
-                settings.url, synchronous=settings.synchronous, busy_seconds_max=self._busy_seconds_max
+                settings.url,
+                synchronous=settings.synchronous,
+                busy_seconds_max=self._busy_seconds_max,
+                away_seconds_max=None if settings.spool is None else SPOOLED_AFTER_SECONDS,
             )
         if not settings.url.startswith("sqlite:"):
             raise HalfConfigured(

@@ -91,8 +91,7 @@ class Straight:
         documented.record(self.database, facts, about, now=now)
 
     def create(self) -> None:
-        with self.database.write():
-            pass
+        self.database.transact(lambda _: None)
 
     def knows_chain(self, chain_of_custody_id: str) -> bool:
         from ledger.store.answers import Answers

@@ -1,4 +1,4 @@
-"""What a place given to `merge` is: another ledger's file, an export, or a spool."""
+"""What a place given to `merge` is: another ledger's file or database, an export, or a spool."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from ledger.errors import FileUnreadable, InvalidValue, LedgerUnreachable
+from ledger.errors import FileUnreadable, InvalidValue, LedgerUnreachable, MissingExtra
 from ledger.settings import is_spool, location, shown
 from ledger.spool.kinds import Spool, Spooled
 from ledger.spool.places import open_spool
@@ -16,7 +16,7 @@ from ledger.store.sources import opened_file
 
 __all__ = ["opened_source"]
 
-_WANTED = "a ledger's file, an export or a spool that is there is wanted"
+_WANTED = "a ledger's file or postgresql:// URL, an export or a spool that is there is wanted"
 
 
 def opened_source(place: str | os.PathLike[str]) -> AbstractContextManager[Source]:
@@ -25,11 +25,21 @@ def opened_source(place: str | os.PathLike[str]) -> AbstractContextManager[Sourc
     path = Path(shown(url))
     if is_spool(url) or (url.startswith("sqlite:///") and path.is_dir()):
         return nullcontext(_Spooled(open_spool(url if is_spool(url) else path)))
+    if url.startswith("postgres"):
+        return _opened_server(url)
     if not url.startswith("sqlite:"):
-        raise LedgerUnreachable(f"{shown(url)}: this version merges from files and spools only; {_WANTED}.")
+        raise LedgerUnreachable(f"{shown(url)}: nothing is merged from there; {_WANTED}.")
     if not path.is_file():
         raise InvalidValue("SOURCE", shown(url), _WANTED)
     return opened_file(path)
+
+
+def _opened_server(url: str) -> AbstractContextManager[Source]:
+    try:
+        from ledger.store.postgres.source import opened_server
+    except ImportError as exc:
+        raise MissingExtra("postgres") from exc
+    return opened_server(url)
 
 
 class _Spooled:

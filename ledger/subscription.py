@@ -11,12 +11,12 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any, Literal, overload
 
-from ledger.errors import InvalidValue, PositionUnknown
+from ledger.errors import InvalidValue
 from ledger.events import Recorded
 from ledger.store import subscriptions
 from ledger.store.consumer import Consumer, Terms
 from ledger.store.database import Database
-from ledger.store.following import behind, newest_position
+from ledger.store.following import behind, standing_at
 from ledger.store.own_tables import attempt, attempt_within
 from ledger.store.statements import Connection
 from ledger.store.subscriptions import Parked, Progress
@@ -63,13 +63,14 @@ class Subscription:
         raises is called again after a pause, *tries* times in all; then the event is parked.
         """
         _check_handler(handler, together=together)
-        consumer = Consumer(self._database, self._terms, handler, together=together)
-        while consumer.step():
-            pass
-        consumer.note()
         with closing(self._database.waiting()) as waiting:
+            consumer = Consumer(self._database, self._terms, handler, together=together, waiting=waiting)
+            while consumer.step():
+                pass
+            consumer.note()
             while follow:
-                waiting.came() if consumer.step() else waiting.wait()
+                if not consumer.step():
+                    waiting.wait()
         return consumer.delivered
 
     def parked(self) -> list[Parked]:
@@ -97,10 +98,7 @@ class Subscription:
         self._database.transact(lambda connection: self._rewind(connection, position))
 
     def _rewind(self, connection: Connection, position: int) -> None:
-        newest = newest_position(connection)
-        if position > newest:
-            raise PositionUnknown(position, newest, "rewind(...)")
-        subscriptions.rewind(connection, self.name, position)
+        subscriptions.rewind(connection, self.name, standing_at(connection, position, "rewind(...)"))
 
     def _again(self, event: Recorded, handler: Callable[..., object], *, together: bool) -> bool:
         failure = None if together else attempt(lambda: handler(event))

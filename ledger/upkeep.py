@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal, overload
+from typing import IO, TYPE_CHECKING, Literal, cast, overload
 
 from ledger.errors import AskedWrongly
 from ledger.handle import Handle
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ledger.store.exporting import Exported
     from ledger.store.inspect import Inspection
     from ledger.store.merging import Merged
+    from ledger.store.postgres.database import ServerDatabase
     from ledger.store.sqlite import SQLiteDatabase
     from ledger.store.verify import Verification
     from ledger.syncing import Synced
@@ -87,8 +88,7 @@ class Upkeep(Handle):
         if not self._database.exists():
             for place in places:
                 next(iter(place.files()), None)  # a mistyped place creates no ledger
-        with self._database.write():  # creates the ledger, as the first write does
-            pass
+        self._database.transact(lambda _: None)  # creates the ledger, as the first write does
         return syncing.sync(self._database, places, clear=clear)
 
     def backup(self, destination: str | os.PathLike[str]) -> Path:
@@ -107,6 +107,21 @@ class Upkeep(Handle):
                 "A copy of the ledger in a file is made by `ledger copy --to FILE`."
             )
         return self._database
+
+    def grants(self, role: str, *, to: str | None = None) -> str:
+        """Return SQL that lets a role of the server append and read ("writer"), or read alone ("reader").
+
+        It is printed and not run: who owns the ledger runs it. *to* is the role's name, else ledger_writer or
+        ledger_reader; one that is not there is made.
+        """
+        if not self._settings.url.startswith("postgres"):
+            raise AskedWrongly(
+                f"{self.url} is not on a server, and knows no roles: who may write to a file is said by its rights "
+                "(chmod). Grants are for a ledger on PostgreSQL, --db postgresql://user@host/name."
+            )
+        from ledger.store.postgres.granting import grants
+
+        return grants(cast("ServerDatabase", self._database), role, to)
 
     def restore_backup(self, source: str | os.PathLike[str]) -> Restored:
         """Put a backup in this ledger's place, set its files aside, and return what the backup lacks.

@@ -13,6 +13,7 @@ from ledger.cli import (
     carrying,
     executing,
     explaining,
+    granting,
     importing,
     recording,
     spooling,
@@ -265,6 +266,12 @@ def _copy(words: Words) -> None:
     words.add_argument("--to", metavar="PLACE", required=True, help="where there is no ledger yet, or an empty one")
 
 
+def _grants(words: Words) -> None:
+    add = words.add_argument
+    add("--role", metavar="KIND", required=True, choices=("reader", "writer"), help="what it may do: reader or writer")
+    add("--to", metavar="NAME", type=_text, help="the role's name (default: ledger_reader or ledger_writer)")
+
+
 def _exec(words: Words) -> None:
     add = words.add_argument
     add("--config", metavar="FILE", help="the run's config, a file of YAML or JSON")
@@ -347,6 +354,7 @@ _VERBS: dict[str, tuple[Verb, str, Callable[[Words], None]]] = {
     "import": (importing.bring_in, "bring in what W&B kept of runs, offline too", _import),
     "adopt": (importing.adopt, "take over a training_runs.db of the earlier API", _adopt),
     "copy": (carrying.copy, "write the same ledger into an empty one", _copy),
+    "grants": (granting.grants, "print the SQL that lets a role write to a ledger on PostgreSQL, or read it", _grants),
     "schema": (verbs.schema, "print the schema as SQL", _nothing),
     "doctor": (verbs.doctor, "prove every operation on a scratch ledger, then inspect yours", _doctor),
     "demo": (verbs.demo, "run a real little sweep and show what a ledger tells of it", _demo),

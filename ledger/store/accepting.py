@@ -8,38 +8,73 @@ from zlib import crc32
 import sqlalchemy as sa
 
 from ledger.store.spelling import among
-from ledger.store.statements import Connection, StoredRow, compiled, inserting, is_sqlite, on_server, said
+from ledger.store.statements import Connection, Cursor, StoredRow, compiled, inserting, is_sqlite, on_server, said
 from ledger.store.tables import training_events, training_heads
 
-__all__ = ["insert_events", "lock_runs", "lock_wandb_ids", "release_runs"]
+__all__ = [
+    "insert_events",
+    "lock_rows",
+    "lock_runs",
+    "lock_wandb_ids",
+    "locking",
+    "release_runs",
+    "reserving",
+]
 
 WANDB_ID_LOCKS = 256  # as many as a transaction takes at most: a server has room for a few thousand in all
 _WANDB_IDS = 0x1ED6E2  # the space of advisory locks that are ours
 
 _NAMES = [column.name for column in training_events.columns if column.name != "position"]
 _HEAD_NAMES = training_heads.columns.keys()
-_ACCEPTING = (
-    f"INSERT INTO training_events ({', '.join(_NAMES)}) VALUES ({', '.join(['%s'] * len(_NAMES))}) RETURNING position"
-)
+_NUMBERED = ("position", "transaction_id", *_NAMES)
+_ACCEPTING = f"INSERT INTO training_events ({', '.join(_NUMBERED)}) VALUES ({', '.join(['%s'] * len(_NUMBERED))})"
+# Followers see a run's events in the order of their versions: who got its number before he got the run, and saw
+# another go first, takes the other's number. Nobody has been led past that one, for our own is not above it.
 _NUMBERING = said(
-    "SELECT nextval(pg_get_serial_sequence('training_events', 'position')), ledger_transaction()"
-    " FROM generate_series(1, :count)"
+    "SELECT nextval(pg_get_serial_sequence('training_events', 'position')), ("
+    " SELECT greatest(ledger_transaction(), max(before.transaction_id))"
+    " FROM unnest(CAST(:runs AS text[]), CAST(:versions AS bigint[])) AS grown(run_id, version)"
+    " JOIN training_events before ON before.run_id = grown.run_id AND before.version = grown.version"
+    ") FROM generate_series(1, :count)"
+)
+_RUN_ID, _VERSION = _NAMES.index("run_id"), _NAMES.index("version")
+
+_RESERVING = said(
+    "SELECT nextval(pg_get_serial_sequence('training_events', 'position')), greatest(ledger_transaction(), ("
+    " SELECT transaction_id FROM training_events WHERE run_id = :the_run ORDER BY version DESC LIMIT 1"
+    ")) FROM generate_series(1, :count) WHERE EXISTS (SELECT 1 FROM training_heads WHERE run_id = :the_run)"
+    " AND NOT EXISTS (SELECT 1 FROM training_events WHERE event_id = ANY(CAST(:ids AS text[])))"
 )
 
 
-def insert_events(connection: Connection, rows: Sequence[StoredRow]) -> Sequence[int]:
-    """Insert rows without positions, and return the positions they got, in their order."""
+def insert_events(
+    connection: Connection, rows: Sequence[StoredRow], reserved: Sequence[StoredRow] = ()
+) -> Sequence[int]:
+    """Insert rows without positions, and return the positions they got, in their order.
+
+    They may be *reserved* already.
+    """
     if not rows:
         return ()
     if not on_server(connection):
         return _insert_into_file(connection, rows)
-    if len(rows) == 1:
-        (position,) = connection.execute(_ACCEPTING, rows[0]).fetchone()
-        return (position,)
-    numbers = _NUMBERING.run(connection, {"count": len(rows)}).fetchall()
-    whole = ((*number, *row) for number, row in zip(numbers, rows, strict=True))
-    connection.load("training_events", ("position", "transaction_id", *_NAMES), whole)
-    return [position for position, _ in numbers]
+    if not reserved:
+        grown = {row[_RUN_ID]: row[_VERSION] - 1 for row in reversed(rows)}
+        values = {"count": len(rows), "runs": list(grown), "versions": list(grown.values())}
+        reserved = _NUMBERING.run(connection, values).fetchall()
+    whole = ((*number, *row) for number, row in zip(reserved, rows, strict=True))
+    if connection.is_pipelined:
+        for row in whole:
+            connection.execute(_ACCEPTING, row)
+    else:
+        connection.load("training_events", _NUMBERED, whole)
+    return [position for position, _ in reserved]
+
+
+def reserving(connection: Connection, run_id: str, event_ids: Sequence[str]) -> Cursor:
+    """Ask a server for positions of a known run's events, behind its lock; it gives none where any is known."""
+    values = {"count": len(event_ids), "the_run": run_id, "ids": list(event_ids)}
+    return _RESERVING.run(connection, values)
 
 
 def _insert_into_file(connection: Connection, rows: Sequence[StoredRow]) -> range:
@@ -69,9 +104,21 @@ _BEGINNING = said(
 _RELEASING = compiled(
     sa.delete(training_heads).where(among(training_heads.c.run_id, "the_runs"), training_heads.c.version == 0)
 )
+_LOCKING_ROWS = said(
+    "SELECT run_id FROM training_runs WHERE run_id IN ("
+    " SELECT unnest(CAST(:the_runs AS text[]))"
+    " UNION SELECT run_id FROM training_claims WHERE wandb_run_id = ANY(CAST(:the_ids AS text[]))"
+    " UNION SELECT run_id FROM training_runs WHERE wandb_run_id = ANY(CAST(:the_ids AS text[]))"
+    ") ORDER BY run_id FOR NO KEY UPDATE"
+)
 _LOCKING_IDS = said(
     f"SELECT pg_advisory_xact_lock({_WANDB_IDS}, slot) FROM unnest(CAST(:slots AS int[])) AS wanted(slot)"
 )
+
+
+def locking(connection: Connection, run_id: str) -> Cursor:
+    """Ask a server for the lock of one run; there is a row where the run is there and locked."""
+    return _LOCKING_ONE.run(connection, {"the_run": run_id})
 
 
 def lock_runs(connection: Connection, run_ids: Iterable[str]) -> None:
@@ -83,7 +130,7 @@ def lock_runs(connection: Connection, run_ids: Iterable[str]) -> None:
     if is_sqlite(connection):
         return
     ordered = sorted(set(run_ids))
-    if len(ordered) == 1 and _LOCKING_ONE.run(connection, {"the_run": ordered[0]}).fetchone() is not None:
+    if len(ordered) == 1 and locking(connection, ordered[0]).fetchone() is not None:
         return
     _BEGINNING.run(connection, {"the_runs": ordered})
     _LOCKING.run(connection, {"the_runs": ordered}).fetchall()
@@ -102,3 +149,12 @@ def lock_wandb_ids(connection: Connection, ids: Iterable[str]) -> None:
     slots = sorted({crc32(wandb_run_id.encode()) % WANDB_ID_LOCKS for wandb_run_id in ids})
     if slots:
         _LOCKING_IDS.run(connection, {"slots": slots}).fetchall()
+
+
+def lock_rows(connection: Connection, run_ids: Iterable[str], ids: Iterable[str]) -> None:
+    """Take the rows of these runs, and of all that these W&B ids may be given to or taken from.
+
+    The ids are to be locked before. Who writes rows takes them in the order of the run ids, or with this all at once.
+    """
+    if not is_sqlite(connection):
+        _LOCKING_ROWS.run(connection, {"the_runs": list(run_ids), "the_ids": list(ids)}).fetchall()

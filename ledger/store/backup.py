@@ -13,7 +13,8 @@ from ledger.errors import InvalidValue, LedgerBusy, NotALedger
 from ledger.events.times import text_of
 from ledger.origin import utc_now
 from ledger.store.finishing import finished_file
-from ledger.store.sqlite import MEMORY, SQLiteDatabase, connect
+from ledger.store.forking import connect
+from ledger.store.sqlite import MEMORY, SQLiteDatabase
 from ledger.store.translation import translating
 
 __all__ = ["Restored", "backup", "restore"]

@@ -14,6 +14,7 @@ from ledger.store.database import Database
 from ledger.store.following import Wanted, look
 from ledger.store.own_tables import attempt, attempt_within
 from ledger.store.statements import Connection
+from ledger.store.waiting import Waiting
 
 __all__ = ["Consumer", "Terms"]
 
@@ -40,6 +41,7 @@ class _Done(NamedTuple):
     failure: Exception | None
     failures: int
     parked_with: str | None
+    is_ours: bool
 
 
 class Consumer:
@@ -49,12 +51,15 @@ class Consumer:
     over what he has handled, so that it never goes back and never over an event that nobody handled.
     """
 
-    def __init__(self, database: Database, terms: Terms, handler: Callable[..., object], *, together: bool) -> None:
+    def __init__(
+        self, database: Database, terms: Terms, handler: Callable[..., object], *, together: bool, waiting: Waiting
+    ) -> None:
         self.delivered = 0
         self._database = database
         self._terms = terms
         self._handler = handler
         self._together = together
+        self._waiting = waiting
         self._since = self._seen = -1  # the checkpoint, and what was looked at and is not wanted behind it
         self._noted_at = time.monotonic()
 
@@ -65,14 +70,20 @@ class Consumer:
             if there != self._since:
                 self._since = self._seen = there
             found = look(connection, self._seen, self._terms.wanted, f"subscription({self._terms.name!r}).rewind(...)")
-        for event in found.events:
-            if not self._deliver(event):
+        new = bool(found.events) or found.until != self._seen
+        if new:
+            self._waiting.came()
+        places = {event.position: place for place, event in enumerate(found.events)}
+        place = 0
+        while place < len(found.events):
+            self._deliver(found.events[place])
+            if places.get(self._since, -1) < place:
                 return True
-        new = found.until != self._seen
+            place = places[self._since] + 1  # others may be at work, too
         self._seen = found.until
         if time.monotonic() - self._noted_at > NOTE_SECONDS:
             self.note()
-        return new or bool(found.events)
+        return new
 
     def note(self) -> None:
         """Move the checkpoint over what was looked at and is not wanted."""
@@ -81,27 +92,25 @@ class Consumer:
             name, since, seen = self._terms.name, self._since, self._seen
             self._come_to(self._database.transact(lambda c: subscriptions.advance(c, name, since, seen)))
 
-    def _deliver(self, event: Recorded) -> bool:
-        """Deliver one event; return whether the checkpoint is at it now, so that the next may come."""
+    def _deliver(self, event: Recorded) -> None:
+        """Deliver one event, and know where the checkpoint is then: behind it, if it may be left."""
         failure = None if self._together else attempt(lambda: self._handler(event))
         done = self._database.transact(lambda connection: self._settle(connection, event, failure))
-        if done is None:
-            return False  # another consumer has handled it, or somebody has rewound
         self._come_to(done.there)
-        if done.failure is None:
+        if done.failure is None and done.is_ours:
             self.delivered += 1
         elif done.parked_with is not None:
             self._warn(event, done.failures, done.parked_with)
         elif done.failures:
             time.sleep(min(PAUSE_SECONDS_MAX, self._terms.pause_seconds * 2 ** (done.failures - 1)))
-        return done.there == event.position
 
-    def _settle(self, connection: Connection, event: Recorded, failure: Exception | None) -> _Done | None:
+    def _settle(self, connection: Connection, event: Recorded, failure: Exception | None) -> _Done:
         """Write down what became of an event, together with what the handler writes where that is asked for."""
         name, failures, parked_with = self._terms.name, 0, None
         if self._together:
-            if subscriptions.held(connection, name).position != self._since:
-                return None
+            held = subscriptions.held(connection, name).position
+            if held != self._since:  # another consumer has handled it, or somebody has rewound
+                return _Done(held, None, 0, None, is_ours=False)
             failure = attempt_within(connection, lambda: self._handler(event, connection))
         if failure is not None:
             failures = subscriptions.fail(connection, name, self._since)
@@ -110,10 +119,10 @@ class Consumer:
         there = self._since
         if failure is None or parked_with is not None:
             there = subscriptions.advance(connection, name, self._since, event.position)
-        return _Done(there, failure, failures, parked_with)
+        return _Done(there, failure, failures, parked_with, is_ours=True)
 
     def _come_to(self, there: int) -> None:
-        self._database.checkpoint_after(range(self._since, there))
+        self._database.checkpoint_after(range(self._since, there), tells=False)
         self._since = self._seen = there
 
     def _warn(self, event: Recorded, failures: int, error: str) -> None:

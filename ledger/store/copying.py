@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from functools import cache
 from itertools import zip_longest
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from ledger.store.database import Database
 from ledger.store.following import newest_position
 from ledger.store.inspect import replay_is_due
 from ledger.store.sqlite import SQLiteDatabase
-from ledger.store.statements import Connection, Statement, StoredRow, bound, compiled, on_server, said
+from ledger.store.statements import Connection, StoredRow, is_sqlite, on_server, said
 from ledger.store.tables import (
     PROJECTION,
     conflicts,
@@ -27,15 +27,31 @@ from ledger.store.tables import (
     training_heads,
 )
 from ledger.store.tables import state as states
-from ledger.store.writing import load_rows
+from ledger.store.whole import TRANSACTION, read_whole, write_whole
 
 __all__ = ["Copied", "copy"]
 
 # What is carried over as it is; the rest is folded again from it.
 _KEPT = (training_events, training_heads, conflicts, subscriptions, parked)
+_COMPARED = (*_KEPT, PROJECTION.runs, PROJECTION.voided, PROJECTION.claims)
 
-
+# Whoever appends comes by the heads first. Readers go on.
+_LOCKING = said(f"LOCK TABLE {training_heads.name}, {subscriptions.name} IN EXCLUSIVE MODE")
 _NUMBERING_FROM = said("SELECT setval(pg_get_serial_sequence('training_events', 'position'), :next, false)")
+# What has to be added to the id of the oldest transaction that may still append, to lie behind every event.
+_UNDERTAKING = said(
+    "SELECT max(transaction_id) + 1 - CASE WHEN oldest < own THEN oldest ELSE own + 1 END, ledger_shift()"
+    " FROM training_events, (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS oldest,"
+    " pg_current_xact_id()::text::bigint AS own) AS running GROUP BY oldest, own"
+)
+# On a server a consumer goes by the order of transactions, so events before its position may be ahead of it.
+_AHEAD = said(
+    f"SELECT s.name, min(e.position) - 1 FROM {subscriptions.name} s CROSS JOIN LATERAL ("
+    "  SELECT transaction_id, position FROM training_events WHERE position <= s.position"
+    "  ORDER BY position DESC LIMIT 1"
+    " ) AS seen JOIN training_events e ON (e.transaction_id, e.position) > (seen.transaction_id, seen.position)"
+    " AND e.position < seen.position GROUP BY s.name"
+)
 
 
 @dataclass(frozen=True)
@@ -55,16 +71,13 @@ def copy(source: Database, target: Database, watcher: Watcher | None = None) -> 
     _refuse_itself(source, target)
     with source.snapshot() as here:
         (total,) = here.execute("SELECT count(*) FROM training_events").fetchone()
-        pace = Pace(2 * total, watcher)
+        pace = Pace(3 * total, watcher)
         with target.write() as there:
-            _refuse_filled(there, target.place)
-            there.execute("DELETE FROM ledger_state")  # what a new ledger knows of itself gives way
-            for table in (*_KEPT, states):
-                _carry(here, there, table, pace)
-            _carry_newest_position(here, there, total)
-            runs = replay.rebuild(there)
-            for table in (*_KEPT, PROJECTION.runs, PROJECTION.voided, PROJECTION.claims):
-                _compare(here, there, table, target.place, pace)
+            move = _Move(source, here, target, there, pace)
+            move.begin()
+            move.carry(total)
+            runs = replay.rebuild(there, pace)
+            move.compare()
         pace.finish()
     target.checkpoint_after(range(total + 1))
     return Copied(total, runs)
@@ -82,59 +95,127 @@ def _refuse_itself(source: Database, target: Database) -> None:
         raise InvalidValue("to", target.place, "another place than the ledger's own is wanted")
 
 
-def _refuse_filled(there: Connection, place: str) -> None:
-    for table in _KEPT:
-        if there.execute(f"SELECT 1 FROM {table.name} LIMIT 1").fetchone() is not None:
-            wanted = "a place without a ledger, or an empty one, is wanted; a ledger with events takes in more by merge"
-            raise InvalidValue("to", place, wanted)
+class _Move:
+    """One copy on its way, from the state that is read here into the transaction that is open there."""
 
+    def __init__(self, source: Database, here: Connection, target: Database, there: Connection, pace: Pace) -> None:
+        self._source = source
+        self._here = here
+        self._place = target.place
+        self._there = there
+        self._pace = pace
+        # In between servers an event keeps its place among followers, too.
+        self._further = (TRANSACTION,) if on_server(here) and on_server(there) else ()
+        with source.translating():
+            self._replay_is_due = replay_is_due(here)
+            ahead = _AHEAD.ask(here).fetchall() if on_server(here) and is_sqlite(there) else []
+        self._rewound: dict[str, int] = dict(ahead)
 
-@cache
-def _reading(table: sa.Table) -> Statement:
-    return compiled(sa.select(*table.columns).order_by(*table.primary_key.columns))
+    def begin(self) -> None:
+        """Make sure that the target is empty, and stays so for others."""
+        if on_server(self._there):
+            _LOCKING.ask(self._there)
+            # A plan that was made while the tables were empty would serve until somebody analyzes them.
+            self._there.execute("SET LOCAL plan_cache_mode = force_custom_plan")
+        self._refuse_filled()
 
+    def carry(self, total: int) -> None:
+        """Write what is kept as it is."""
+        for table in _KEPT:
+            with closing(self._rows_here(table)) as rows:
+                self._write(table, self._counted(table, rows))
+        self._carry_state()
+        self._carry_newest_position(total)
+        self._plan_for(_KEPT)
 
-@cache
-def _carrying(table: sa.Table) -> Statement:
-    return compiled(sa.insert(table).values(bound(table, table.columns.keys())))
+    def _plan_for(self, tables: Sequence[sa.Table]) -> None:
+        """Let a server know at once how large these tables are, and not when it gets round to it."""
+        if on_server(self._there):
+            self._there.execute(f"ANALYZE {', '.join(table.name for table in tables)}")
 
+    def _carry_state(self) -> None:
+        """What a new ledger knows of itself gives way, but for what is its server's own."""
+        of_server = (state.SHIFT, state.HOLES) if on_server(self._here) or on_server(self._there) else ()
+        for name in state.named(self._there, ""):
+            if name not in of_server:
+                state.forget(self._there, name)
+        for name, value in list(self._rows_here(states)):
+            if name not in of_server:
+                state.remember(self._there, name, value)
 
-def _carry(here: Connection, there: Connection, table: sa.Table, pace: Pace) -> None:
-    rows = _reading(table).rows(here)
-    counted = _counted(rows, pace) if table is training_events else rows
-    if on_server(there):
-        load_rows(there, table, table.columns.keys(), counted)
-    else:
-        there.executemany(_carrying(table).on(there).sql, counted)
+    def _refuse_filled(self) -> None:
+        for table in _KEPT:
+            if self._there.execute(f"SELECT 1 FROM {table.name} LIMIT 1").fetchone() is not None:
+                wanted = (
+                    "a place without a ledger, or an empty one, is wanted; a ledger with events takes in more by merge"
+                )
+                raise InvalidValue("to", self._place, wanted)
 
+    def _rows_here(self, table: sa.Table) -> Generator[StoredRow, None, None]:
+        """What the target has to hold of a table."""
+        with self._source.translating():
+            for row in read_whole(self._here, table, self._of(table)):
+                yield self._rewinding(row) if table is subscriptions else row
 
-def _counted(rows: Iterable[StoredRow], pace: Pace) -> Iterator[StoredRow]:
-    for row in rows:
-        yield row
-        pace.step()
+    def _rewinding(self, row: StoredRow) -> StoredRow:
+        """A file's consumers go by positions: one goes back to before the first that it has not seen."""
+        name, position, _, updated_at = row
+        if name not in self._rewound:
+            return row
+        return name, min(position, self._rewound[name]), 0, updated_at
 
+    def _of(self, table: sa.Table) -> Sequence[sa.Column[int]]:
+        return self._further if table is training_events else ()
 
-def _carry_newest_position(here: Connection, there: Connection, total: int) -> None:
-    """A file remembers the newest position apart from the events, and `verify` tells a cut tail by it."""
-    newest = newest_position(here)
-    if on_server(there):
-        _NUMBERING_FROM.run(there, {"next": newest + 1})
-        return
-    if on_server(here):  # there a transaction that was rolled back has left a hole
-        state.remember(there, state.HOLES, str(newest - total))
-    there.execute("DELETE FROM sqlite_sequence WHERE name = 'training_events'")
-    if newest:
-        there.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('training_events', ?)", (newest,))
+    def _counted(self, table: sa.Table, rows: Iterable[StoredRow]) -> Iterator[StoredRow]:
+        for row in rows:
+            yield row
+            if table is training_events:
+                self._pace.step()
 
+    def _write(self, table: sa.Table, rows: Iterator[StoredRow]) -> None:
+        there = self._there
+        if not on_server(there):
+            write_whole(there, table, rows)
+            return
+        try:
+            write_whole(there, table, rows, self._of(table))
+        except there.unfit as exc:  # no ledger has written such a value
+            what = f"a value of {table.name} that PostgreSQL does not take ({' '.join(str(exc).split())})"
+            raise NotTheSame(what, self._place) from exc
 
-def _compare(here: Connection, there: Connection, table: sa.Table, place: str, pace: Pace) -> None:
-    names = table.columns.keys()
-    for ours, theirs in zip_longest(_reading(table).rows(here), _reading(table).rows(there)):
-        if ours != theirs:
-            what = f"{_first_difference(names, ours, theirs)} of {table.name}"
-            raise NotTheSame(what, place, replay_is_due=replay_is_due(here))
-        if table is training_events:
-            pace.step()
+    def _carry_newest_position(self, total: int) -> None:
+        """A file remembers the newest position apart from the events, and `verify` tells a cut tail by it."""
+        there, newest = self._there, newest_position(self._here)
+        if on_server(there):
+            _NUMBERING_FROM.run(there, {"next": newest + 1})
+            self._follow_on()
+            return
+        if on_server(self._here) and newest > total:  # there a transaction that was rolled back has left a hole
+            state.remember(there, state.HOLES, str(newest - total))
+        there.execute("DELETE FROM sqlite_sequence WHERE name = 'training_events'")
+        if newest:
+            there.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('training_events', ?)", (newest,))
+
+    def _follow_on(self) -> None:
+        """Let followers see every later event behind those that another server's transactions brought."""
+        shift, present = _UNDERTAKING.ask(self._there).fetchone() or (0, 0)
+        if shift > present:
+            state.remember(self._there, state.SHIFT, str(shift))
+
+    def compare(self) -> None:
+        """Raise NotTheSame for the first row that is another there."""
+        self._plan_for(PROJECTION[:-1])
+        for table in _COMPARED:
+            names = [*table.columns.keys(), *(column.name for column in self._of(table))]
+            with (
+                closing(self._rows_here(table)) as ours,
+                closing(read_whole(self._there, table, self._of(table))) as theirs,
+            ):
+                for one, other in zip_longest(self._counted(table, ours), theirs):
+                    if one != other:
+                        what = f"{_first_difference(names, one, other)} of {table.name}"
+                        raise NotTheSame(what, self._place, replay_is_due=self._replay_is_due)
 
 
 def _first_difference(names: Sequence[str], ours: StoredRow | None, theirs: StoredRow | None) -> str:

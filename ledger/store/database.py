@@ -19,11 +19,14 @@ class Database(Protocol):
 
     place: str  # as it may be shown
 
-    def transact(self, work: Callable[[Connection], T], *, seconds_max: float | None = None) -> T:
+    def transact(
+        self, work: Callable[[Connection], T], *, seconds_max: float | None = None, briefly: bool = False
+    ) -> T:
         """Do *work* in a transaction and return its answer; all of it is committed, or nothing.
 
         Creates the ledger where there is none. It may be done again from the start, so that *work* has to be
-        idempotent: what failed may have been committed all the same. *seconds_max* is for who waits less than usual.
+        idempotent: what failed may have been committed all the same. *seconds_max* is for who waits less than usual,
+        *briefly* for work of a few small statements: a server is told those whose answers nobody waits for together.
         """
 
     def write(self, *, seconds_max: float | None = None) -> AbstractContextManager[Connection]:
@@ -35,14 +38,17 @@ class Database(Protocol):
     def snapshot(self) -> AbstractContextManager[Connection]:
         """Read one state of the ledger, whatever is committed meanwhile."""
 
-    def exists(self) -> bool:
-        """Whether there is something to read."""
+    def translating(self) -> AbstractContextManager[None]:
+        """Turn what this database's driver raises into what the ledger raises, with its place."""
 
-    def require(self) -> None:
+    def exists(self, *, seconds_max: float | None = None) -> bool:
+        """Whether there is something to read; *seconds_max* is for who waits less than usual."""
+
+    def require(self, *, seconds_max: float | None = None) -> None:
         """Raise NoLedger where there is nothing to read."""
 
-    def checkpoint_after(self, committed: Sequence[int]) -> None:
-        """Do the upkeep that is due after these positions were committed."""
+    def checkpoint_after(self, committed: Sequence[int], *, tells: bool = True) -> None:
+        """Do the upkeep that is due after these positions were committed; *tells* where there are followers to wake."""
 
     def checkpoint(self) -> None:
         """Do that upkeep now."""

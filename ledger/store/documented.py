@@ -28,13 +28,17 @@ __all__ = ["append", "record"]
 # Looks at the run, inside the transaction, and returns which of the events are still to be said.
 Check = Callable[[Connection, Tracked, list[Fact]], list[Fact]]
 
+FACTS_BRIEF = 8
 _MICROSECOND = timedelta(microseconds=1)
 _OF_CLAIMS = ("voided", "unvoided", "amended", "launched")  # a resumed run yields its id
 
 
 def append(database: Database, facts: Sequence[Fact], expected_version: int | None) -> list[Recorded]:
     """Accept events together or not at all, and return each as it is recorded."""
-    accepted = database.transact(lambda connection: log.append(connection, facts, expected_version=expected_version))
+    accepted = database.transact(
+        lambda connection: log.append(connection, facts, expected_version=expected_version),
+        briefly=len(facts) <= FACTS_BRIEF,
+    )
     database.checkpoint_after(accepted.new)
     return [reading.recorded(row) for row in accepted.rows]
 
@@ -46,16 +50,16 @@ def record(database: Database, facts: list[Fact], about: str, *, now: bool) -> N
     tries = count()
 
     def work(connection: Connection) -> Sequence[int]:
-        # What a try committed without hearing of it is there.
+        projector = Projector(connection)
+        projector.lock([facts[0].run_id])
+        # What a try committed without hearing of it is there, once whoever has the run's lock is done: that may be it.
         again = next(tries) > 0 and log.known(connection, facts)
-        return () if again else _accept(connection, facts, about, now=now).new
+        return () if again else _accept(connection, projector, facts, about, now=now).new
 
-    database.checkpoint_after(database.transact(work))
+    database.checkpoint_after(database.transact(work, briefly=True))
 
 
-def _accept(connection: Connection, facts: list[Fact], about: str, *, now: bool) -> log.Accepted:
-    projector = Projector(connection)
-    projector.lock([facts[0].run_id])
+def _accept(connection: Connection, projector: Projector, facts: list[Fact], about: str, *, now: bool) -> log.Accepted:
     tracked = projector.run(facts[0].run_id)
     if now:
         _happen_now(tracked, facts)

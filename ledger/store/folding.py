@@ -29,6 +29,7 @@ from ledger.store.tables import training_events
 __all__ = ["WITNESSED", "FoldedRun", "Witness", "fold_of", "fold_run", "folded_runs"]
 
 PAGE = 250  # what is read stays in the processor's cache until it is looked at
+PAGE_LENGTH_MAX = 10_000_000  # characters of payloads; where a page has more, the next one is smaller
 WAITING_MAX = 30_000  # events that wait for their runs to be whole
 WAITING_LENGTH_MAX = 50_000_000  # characters of their payloads
 KEPT_MAX = 20_000  # events of one run that are held at a time
@@ -88,16 +89,18 @@ def folded_runs(
     """
     waiting = _Waiting(bounds, witness)
     page = _page(bounds.shape(), witnessed=witness is not None)
-    after, more = -(2**63), True
+    after, more, size = -(2**63), True, PAGE // 16
     while more:
         with read() as connection:
-            rows = page.run(connection, bounds.values(after=after, size=PAGE)).fetchall()
+            rows = page.run(connection, bounds.values(after=after, size=size)).fetchall()
             if witness is not None:
                 witness.see(rows)
             whole = waiting.take(connection, rows)
         yield from whole
-        more = len(rows) == PAGE
+        more = len(rows) == size
         after = rows[-1][_POSITION] if rows else after
+        length = sum([len(row[_PAYLOAD]) for row in rows])
+        size = max(1, size * PAGE_LENGTH_MAX // length) if length > PAGE_LENGTH_MAX else min(PAGE, 2 * size)
 
 
 def _select(*, witnessed: bool) -> sa.Select[*tuple[object, ...]]:

@@ -27,7 +27,7 @@ from ledger.store.spelling import not_by_index
 from ledger.store.statements import Connection, Statement, compiled, is_sqlite, said
 from ledger.store.tables import training_events
 
-__all__ = ["Look", "Wanted", "behind", "event_at", "follow", "look", "newest_position", "place_of"]
+__all__ = ["Look", "Wanted", "behind", "event_at", "follow", "look", "newest_position", "place_of", "standing_at"]
 
 WAY = "follow(after=...)"
 EVENTS_MAX = 500  # at one look
@@ -51,6 +51,8 @@ class Look(NamedTuple):
 def follow(database: Database, after: int, wanted: Wanted) -> Generator[Recorded, None, None]:
     """Yield wanted events behind *after* for ever; raise PositionUnknown where another ledger was put in place."""
     event_id: str | None = None
+    with database.read() as connection:
+        after = standing_at(connection, after)
     with closing(database.waiting()) as waiting:
         while True:
             with database.read() as connection:
@@ -58,9 +60,12 @@ def follow(database: Database, after: int, wanted: Wanted) -> Generator[Recorded
                     raise PositionUnknown(after, newest_position(connection), WAY)
                 found = look(connection, after, wanted)
                 event_id = event_at(connection, found.until)
-            yield from found.events
-            waiting.wait() if found.until == after else waiting.came()
-            after = found.until
+            if found.until == after:
+                waiting.wait()
+            else:
+                waiting.came()
+                after = found.until
+                yield from found.events
 
 
 def look(connection: Connection, after: int, wanted: Wanted, way: str = WAY) -> Look:
@@ -111,6 +116,29 @@ def place_of(connection: Connection, position: int) -> Place:
     return Place(*(_PLACE.run(connection, {"position": position}).fetchone() or (-1, 0)))
 
 
+def standing_at(connection: Connection, position: int, way: str = WAY) -> int:
+    """Return where somebody stands who wants what is behind a position, though there may be no event at it.
+
+    On a server a transaction that was rolled back, or goes on, leaves holes among the positions. Who names one
+    stands before the first event of a later position: some of an earlier one may come, but none is left out.
+    Raises PositionUnknown, which names the *way* to go on, where the ledger has not come as far.
+    """
+    newest = newest_position(connection)
+    if newest < position:
+        raise PositionUnknown(position, newest, way)
+    if is_sqlite(connection) or position == 0 or event_at(connection, position) is not None:
+        return position
+    (standing,) = _STANDING.run(connection, {"position": position}).fetchone() or (0,)
+    return int(standing)
+
+
+_STANDING = said(
+    "SELECT position FROM training_events WHERE (transaction_id, position) < ("
+    " SELECT least(transaction_id, horizon), CASE WHEN transaction_id < horizon THEN position ELSE 0 END"
+    " FROM (SELECT transaction_id, position, ledger_horizon() AS horizon FROM training_events"
+    "  WHERE position > :position ORDER BY transaction_id, position LIMIT 1) AS later"
+    ") ORDER BY transaction_id DESC, position DESC LIMIT 1"
+)
 _PLACE = said(
     "SELECT transaction_id, position FROM training_events WHERE position <= :position ORDER BY position DESC LIMIT 1"
 )

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from ledger.store.translation import forked_meanwhile
 
-__all__ = ["Identity", "at_forks", "disown", "identity", "keep", "refuse_disowned", "stop"]
+__all__ = ["Identity", "at_forks", "connect", "disown", "identity", "keep", "refuse_disowned", "stop"]
 
 Identity = tuple[int, int]  # device and inode: a file may be replaced by another of its name
 
@@ -40,6 +40,17 @@ def refuse_disowned(path: str) -> None:
     """Raise LedgerUnreachable where this process inherited the file open."""
     if _disowned and identity(path) in _disowned:
         raise forked_meanwhile(path)
+
+
+def connect(path: str, *, timeout_seconds: float = 30.0) -> sqlite3.Connection:
+    """Return a connection that begins no transactions of its own and may move between threads.
+
+    Raises LedgerUnreachable for a file that was open in this process's parent while it forked.
+    """
+    refuse_disowned(path)
+    return sqlite3.connect(
+        path, timeout=timeout_seconds, isolation_level=None, check_same_thread=False, cached_statements=256
+    )
 
 
 def stop(connection: sqlite3.Connection) -> None:

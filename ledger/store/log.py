@@ -14,11 +14,11 @@ from ledger import origin
 from ledger.errors import AskedWrongly, EventConflict, WrongExpectedVersion
 from ledger.events.fact import Fact, chained
 from ledger.events.times import text_of
-from ledger.store.accepting import insert_events
+from ledger.store.accepting import insert_events, reserving
 from ledger.store.projector import Projector
 from ledger.store.reading import EVENT_COLUMNS
 from ledger.store.spelling import among
-from ledger.store.statements import Connection, StoredRow, compiled, said
+from ledger.store.statements import Connection, Cursor, StoredRow, compiled, on_server, said
 from ledger.store.tables import training_events
 
 __all__ = ["Accepted", "append", "known"]
@@ -53,9 +53,8 @@ def append(
     at another version.
     """
     projector = projector or Projector(connection)
-    projector.lock({fact.run_id for fact in facts})
+    answers, reserved = _looked_up(connection, projector, facts, reserves=expected_version is None)
     recorded_at = text_of(origin.now())
-    answers = known(connection, facts)
     if expected_version is not None:
         _check_version(projector, [fact for fact in facts if fact.event_id not in answers], expected_version)
     new: dict[str, StoredRow] = {}
@@ -69,7 +68,7 @@ def append(
             if conflicting is None:
                 raise EventConflict(fact.event_id, there[_RUN_ID])
             conflicting.append(fact)
-    positions = insert_events(connection, [row[1:] for row in new.values()])
+    positions = insert_events(connection, [row[1:] for row in new.values()], reserved)
     for position, (event_id, row) in zip(positions, new.items(), strict=True):
         answers[event_id] = (position, *row[1:])
         projector.run(row[_RUN_ID]).place(position, recorded_at)
@@ -77,13 +76,36 @@ def append(
     return Accepted([answers[fact.event_id] for fact in facts], positions)
 
 
+def _looked_up(
+    connection: Connection, projector: Projector, facts: Sequence[Fact], *, reserves: bool
+) -> tuple[dict[str, StoredRow], Sequence[StoredRow]]:
+    """Lock the runs, and return the stored rows of known facts, and positions where some were reserved.
+
+    A server is asked for everything at once where that can be.
+    """
+    run_ids = {fact.run_id for fact in facts}
+    if not on_server(connection) or not connection.is_pipelined or len(run_ids) != 1:
+        projector.lock(run_ids)
+        return known(connection, facts), ()
+    (run_id,) = run_ids
+    opened, knowing = projector.opening(run_id), _asking(connection, facts)
+    event_ids = {fact.event_id for fact in facts}
+    numbers = reserving(connection, run_id, [*event_ids]) if reserves else None
+    if not opened():
+        projector.lock(run_ids)  # a new run: what was read was read without a lock
+        return known(connection, facts), ()
+    return {row[1]: row for row in knowing}, () if numbers is None else numbers.fetchall()
+
+
 def known(connection: Connection, facts: Sequence[Fact]) -> dict[str, StoredRow]:
     """Return the stored row of each of these facts whose id is known, by its id."""
+    return {row[1]: row for row in _asking(connection, facts)}
+
+
+def _asking(connection: Connection, facts: Sequence[Fact]) -> Cursor:
     if len(facts) == 1:
-        rows = _KNOWN.run(connection, {"event_id": facts[0].event_id}).fetchall()
-    else:
-        rows = _KNOWN_MANY.run(connection, {"ids": [fact.event_id for fact in facts]}).fetchall()
-    return {row[1]: row for row in rows}
+        return _KNOWN.run(connection, {"event_id": facts[0].event_id})
+    return _KNOWN_MANY.run(connection, {"ids": [fact.event_id for fact in facts]})
 
 
 def _check_version(projector: Projector, new: Sequence[Fact], expected_version: int) -> None:

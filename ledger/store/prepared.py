@@ -13,8 +13,8 @@ from itertools import islice
 
 from ledger.store.bounds import Bounds
 from ledger.store.folding import FoldedRun, folded_runs
+from ledger.store.forking import connect
 from ledger.store.migrations import creating
-from ledger.store.sqlite import connect
 from ledger.store.statements import Connection
 from ledger.store.tables import PROJECTION
 from ledger.store.writing import insert_many, write_runs

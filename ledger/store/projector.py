@@ -6,7 +6,7 @@ makes this refold its run from all its events. Both give the same row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -16,10 +16,10 @@ from ledger.events.fact import Fact
 from ledger.projections.claims import Claim, settle
 from ledger.projections.fold import canonical, evolve, evolve_late, fold_facts, slips_in
 from ledger.projections.life import FOLDED, Life, Row
-from ledger.store.accepting import lock_runs, lock_wandb_ids, release_runs
+from ledger.store.accepting import lock_rows, lock_runs, lock_wandb_ids, locking, release_runs
 from ledger.store.placing import placed
 from ledger.store.reading import facts_of_run
-from ledger.store.statements import Connection, Statement, compiled, inserting, updating
+from ledger.store.statements import Connection, Cursor, Statement, StoredRow, compiled, inserting, updating
 from ledger.store.tables import PROJECTION, Projection
 
 __all__ = ["Projector", "Tracked", "claims_to", "settle_ids"]
@@ -72,6 +72,24 @@ class Projector:
             lock_runs(self._connection, waiting)
             self._locked |= waiting
 
+    def opening(self, run_id: str) -> Callable[[], bool]:
+        """Ask a server for a run's lock and for what is known of it; what is returned waits for the answers.
+
+        It says whether the run is there and locked.
+        """
+        if run_id in self._locked:
+            return lambda: True
+        lock, found = locking(self._connection, run_id), _asking(self._connection, self._tables, run_id)
+
+        def opened() -> bool:
+            if lock.fetchone() is None:
+                return False
+            self._locked.add(run_id)
+            self._tracked[run_id] = _tracked(self._connection, self._tables, run_id, found.fetchone())
+            return True
+
+        return opened
+
     def run(self, run_id: str) -> Tracked:
         """Return the run as the ledger knows it; an empty one where it does not."""
         found = self._tracked.get(run_id)
@@ -81,13 +99,16 @@ class Projector:
 
     def save(self) -> None:
         """Fold what was accepted and write the rows and the W&B ids that follow."""
-        grown = [tracked for tracked in self._tracked.values() if tracked.new]
+        # In the order of the ids: two batches that write the same rows do not wait for each other.
+        grown = [tracked for _, tracked in sorted(self._tracked.items()) if tracked.new]
         contested: set[str] = set()
         for tracked in grown:
             self._fold(tracked)
             contested |= _contested_by(tracked)
         # Before any row is written: who has the lock may wait for a row.
         lock_wandb_ids(self._connection, contested)
+        if contested:
+            lock_rows(self._connection, [tracked.run_id for tracked in grown], contested)
         for tracked in grown:
             self._save(tracked)
         settle_ids(self._connection, self._tables, contested)
@@ -260,9 +281,15 @@ def _loading_voided(voided: sa.Table) -> Statement:
     return compiled(sa.select(*columns).where(voided.c.run_id == _THE_RUN))
 
 
+def _asking(connection: Connection, tables: Projection, run_id: str) -> Cursor:
+    return _loading(tables).run(connection, {"the_run": run_id})
+
+
 def _load(connection: Connection, tables: Projection, run_id: str) -> Tracked:
-    key = {"the_run": run_id}
-    found = _loading(tables).run(connection, key).fetchone()
+    return _tracked(connection, tables, run_id, _asking(connection, tables, run_id).fetchone())
+
+
+def _tracked(connection: Connection, tables: Projection, run_id: str, found: StoredRow | None) -> Tracked:
     if found is None:
         return Tracked(run_id)
     version, chain, newest_at, newest_id, first_recorded_at, placed_at, unreadable, beside = found[:8]
@@ -273,7 +300,7 @@ def _load(connection: Connection, tables: Projection, run_id: str) -> Tracked:
         tracked.claim = Claim(*found[8:13])
     stored = dict(zip(_ROW_LOADED, found[13:], strict=True))
     if stored["run_id"] is None:
-        voided = _loading_voided(tables.voided).run(connection, key).fetchone()
+        voided = _loading_voided(tables.voided).run(connection, {"the_run": run_id}).fetchone()
         if voided is None:
             return tracked
         stored = dict(zip((*_ROW_LOADED, "reason"), voided, strict=True))

@@ -9,9 +9,9 @@ waits for longer than a part of the work takes.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from itertools import count, islice
+from itertools import count
 from typing import TYPE_CHECKING, cast
 
 import sqlalchemy as sa
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["rebuild", "replay"]
 
 _RUNS_AT_ONCE = 250  # folded and written in one transaction: for so long others wait
+_LENGTH_AT_ONCE = 10_000_000  # characters of their rows
 _PARTS_A_CHECKPOINT = 4  # the WAL is kept short, and each checkpoint too
 _EVENTS_AT_ONCE = 500  # caught up with in the first turn, twice as many in the next
 _TURNS_MAX = 6
@@ -62,7 +63,10 @@ def _replay_file(database: SQLiteDatabase, watcher: Watcher | None) -> int:
         copied = exchangeable(connection) if database.path != MEMORY else None
     if copied is None or not _exchanged(database, copied, watcher):
         with database.write() as connection:  # then nobody else may write meanwhile
-            rebuild(connection, watcher)
+            (total,) = connection.execute("SELECT count(*) FROM training_events").fetchone()
+            pace = Pace(total, watcher)
+            rebuild(connection, pace)
+            pace.finish()
     with database.read() as connection:
         return _counted(connection)
 
@@ -82,10 +86,7 @@ def _build(database: SQLiteDatabase, tables: Projection, watcher: Watcher | None
         reached = newest_position(connection)
     pace = Pace(reached, watcher)
     following = folded_runs(database.snapshot, Bounds(reached))
-    for number in count(1):
-        part = list(islice(following, _RUNS_AT_ONCE))
-        if not part:
-            break
+    for number, part in enumerate(_parts(following), 1):
         with database.write() as connection:
             _write(connection, tables, part)
             still_at_work(connection, tables)
@@ -144,19 +145,31 @@ def _catch_up(connection: sqlite3.Connection, tables: Projection, reached: int, 
     return reached
 
 
-def rebuild(connection: Connection, watcher: Watcher | None = None) -> int:
-    """Rebuild all projected tables in the open transaction, and return the number of runs they hold."""
+def rebuild(connection: Connection, pace: Pace) -> int:
+    """Rebuild all projected tables in the open transaction, and return the number of runs they hold.
+
+    Each event is a step of the *pace*.
+    """
     for table in PROJECTION[:-1]:
         compiled(sa.delete(table)).ask(connection)
-    (total,) = connection.execute("SELECT count(*) FROM training_events").fetchone()
-    pace = Pace(total, watcher)
-    every = folded_runs(lambda: nullcontext(connection))
-    while part := list(islice(every, _RUNS_AT_ONCE)):
+    for part in _parts(folded_runs(lambda: nullcontext(connection))):
         _write(connection, PROJECTION, part)
         pace.step(sum(run.events for run in part))
     state.remember(connection, state.FOLDED_BY, fold_stamp())
-    pace.finish()
     return _counted(connection)
+
+
+def _parts(every: Iterable[FoldedRun]) -> Iterator[list[FoldedRun]]:
+    part: list[FoldedRun] = []
+    length = 0
+    for run in every:
+        part.append(run)
+        length += sum([len(value) for value in run.life.row.values() if isinstance(value, str)]) if run.life else 0
+        if len(part) >= _RUNS_AT_ONCE or length >= _LENGTH_AT_ONCE:
+            yield part
+            part, length = [], 0
+    if part:
+        yield part
 
 
 def _write(connection: Connection, tables: Projection, folded: Sequence[FoldedRun]) -> None:
@@ -166,8 +179,7 @@ def _write(connection: Connection, tables: Projection, folded: Sequence[FoldedRu
         return
     # Of the ledger's own heads only what follows from the fold is written: the rest is evidence.
     derived = updating(tables.heads, ("unreadable", "beside"))
-    for run in folded:
-        derived.run(connection, {"the_run": run.run_id, **run.head})
+    derived.many(connection, [{"the_run": run.run_id, **run.head} for run in folded])
 
 
 def _counted(connection: Connection) -> int:

@@ -24,7 +24,7 @@ from ledger.store.merging import Arrival, Refusal, Source, arriving
 from ledger.store.statements import StoredRow
 from ledger.store.translation import translating
 
-__all__ = ["opened_file"]
+__all__ = ["SAID", "arriving_row", "opened_file"]
 
 PAGE_EVENTS_MAX = 500
 PAGE_BYTES_MAX = 4_000_000
@@ -86,7 +86,8 @@ def _reading(path: Path, how: str) -> sqlite3.Connection:
     return connection
 
 
-_SAID = "event_id, run_id, type, schema_version, occurred_at, source, payload, digest"
+SAID = ("event_id", "run_id", "type", "schema_version", "occurred_at", "source", "payload", "digest")
+_SAID = ", ".join(SAID)
 _SOURCE, _PAYLOAD = 6, 7  # behind a number and five more of these
 _EVENTS = f"SELECT position, {_SAID} FROM training_events WHERE position > ? AND position <= ? ORDER BY position"
 _CONFLICTS = f"SELECT rowid, {_SAID} FROM training_conflicts WHERE rowid > ? AND rowid <= ? ORDER BY rowid"
@@ -122,7 +123,7 @@ class _LedgerFile:
             if not page:
                 return
             for row in page:
-                yield _arriving(f"{kind} {row[0]}", row)
+                yield arriving_row(f"{kind} {row[0]}", row)
             after = page[-1][0]
 
     def _page(self, sql: str, after: int, last: int) -> list[StoredRow]:
@@ -141,7 +142,8 @@ def _size(row: StoredRow) -> int:
     return len(str(row[_PAYLOAD])) + len(str(row[_SOURCE]))  # no text, but for what a stranger made of the file
 
 
-def _arriving(where: str, row: StoredRow) -> Arrival:
+def arriving_row(where: str, row: StoredRow) -> Arrival:
+    """Return the event of a row, a number and then what is SAID, or why it is refused."""
     position, event_id, run_id, type, schema_version, occurred_at, source, payload, digest = row
     recorded = Recorded(
         position, event_id, run_id, 0, type, schema_version, occurred_at, LATEST, source, payload, digest, ""

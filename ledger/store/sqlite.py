@@ -15,7 +15,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -24,13 +24,13 @@ from sqlalchemy.pool import QueuePool
 
 from ledger.errors import LedgerBusy, LedgerClosed, LedgerError, NoLedger
 from ledger.store.filesystem import on_network
-from ledger.store.forking import Identity, at_forks, disown, identity, keep, refuse_disowned, stop
+from ledger.store.forking import Identity, at_forks, connect, disown, identity, keep, stop
 from ledger.store.migrations import migrate, pending
 from ledger.store.translation import is_busy, translating
 from ledger.store.turns import Queue
 from ledger.store.waiting import Looking
 
-__all__ = ["MEMORY", "SQLITE_FIXED", "SQLiteDatabase", "connect"]
+__all__ = ["MEMORY", "SQLITE_FIXED", "SQLiteDatabase"]
 
 MEMORY = ":memory:"
 SQLITE_FIXED = (3, 51, 3)  # the first release without the WAL-reset bug
@@ -102,7 +102,13 @@ class SQLiteDatabase:
         finally:
             turn.release()
 
-    def transact(self, work: Callable[[sqlite3.Connection], T], *, seconds_max: float | None = None) -> T:
+    def transact(
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        *,
+        seconds_max: float | None = None,
+        briefly: bool = False,  # noqa: ARG002 -- a Database
+    ) -> T:
         """Do *work* while the write lock is held, once: what SQLite has committed, it says."""
         with self.write(seconds_max=seconds_max) as connection:
             return work(connection)
@@ -143,7 +149,11 @@ class SQLiteDatabase:
             finally:
                 connection.execute("ROLLBACK")
 
-    def exists(self) -> bool:
+    def translating(self) -> AbstractContextManager[None]:
+        """Turn what the driver raises into what the ledger raises."""
+        return translating(self.place)
+
+    def exists(self, *, seconds_max: float | None = None) -> bool:  # noqa: ARG002 -- a Database
         """Whether there is something to read."""
         if self.path == MEMORY:
             return True
@@ -152,12 +162,12 @@ class SQLiteDatabase:
         except OSError:
             return False
 
-    def require(self) -> None:
+    def require(self, *, seconds_max: float | None = None) -> None:  # noqa: ARG002 -- a Database
         """Raise NoLedger where there is nothing to read."""
         if not self.exists():
             raise NoLedger(self.place)
 
-    def checkpoint_after(self, committed: Sequence[int]) -> None:
+    def checkpoint_after(self, committed: Sequence[int], *, tells: bool = True) -> None:  # noqa: ARG002 -- a Database
         """Checkpoint the WAL if the positions just committed cross a multiple of CHECKPOINT_EVERY.
 
         What was committed stays so if this fails; the next crossing tries again.
@@ -367,17 +377,6 @@ class _Reader:
     def __init__(self) -> None:
         self.thread = threading.get_ident()
         self.connection: sqlite3.Connection | None = None
-
-
-def connect(path: str, *, timeout_seconds: float = 30.0) -> sqlite3.Connection:
-    """Return a connection that begins no transactions of its own and may move between threads.
-
-    Raises LedgerUnreachable for a file that was open in this process's parent while it forked.
-    """
-    refuse_disowned(path)
-    return sqlite3.connect(
-        path, timeout=timeout_seconds, isolation_level=None, check_same_thread=False, cached_statements=256
-    )
 
 
 def _make_room(path: Path) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from ledger.store.statements import Connection, said
 
-__all__ = ["FOLDED_BY", "HOLES", "forget", "named", "remember"]
+__all__ = ["FOLDED_BY", "HOLES", "SHIFT", "forget", "named", "remember"]
 
 FOLDED_BY = "folded_by"  # the stamp of the rules by which the projected tables were folded
 HOLES = "holes"  # how many positions the server that this file was copied from had given to nobody
 
+SHIFT = "transaction_shift"  # what is added to this server's transaction ids, so that they go on from another's
 
 _REMEMBERING = said(
     "INSERT INTO ledger_state (name, value) VALUES (:name, :value)"

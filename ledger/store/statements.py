@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache, partial
-from typing import Any, NamedTuple, Protocol, TypeGuard
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeGuard
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
@@ -57,9 +57,15 @@ class Server(Connection, Protocol):
 
     @property
     def is_idle(self) -> bool: ...
+    @property
+    def is_pipelined(self) -> bool: ...
     def begin(self, *, read_only: bool = ...) -> None: ...
     def load(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None: ...
     def pages(self, statement: str, parameters: Sequence[object], size: int | None) -> Iterator[list[StoredRow]]: ...
+    def stream(self, statement: str, types: Sequence[str]) -> Iterator[StoredRow]: ...
+
+    # What the driver raises for a value that the server does not take.
+    unfit: ClassVar[type[Exception]]
 
 
 def is_sqlite(connection: Connection) -> bool:

@@ -192,14 +192,14 @@ def test_a_cut_tail_is_copied_as_it_is(book: Ledger, path: Path, tmp_path: Path)
 
 
 def test_progress_is_told(book: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each event counts twice: carried over, and compared."""
+    """Each event counts three times: carried over, folded, and compared."""
     monkeypatch.setattr("ledger.progress.TOLD_EVERY_SECONDS", 0)
     book.append([heartbeat(step, step=step) for step in range(3)])
     heard: list[Progress] = []
     book.copy(tmp_path / "copy.db", progress=heard.append)
 
-    assert [progress.done for progress in heard] == [1, 2, 3, 4, 5, 6, 6]
-    assert {progress.total for progress in heard} == {6}
+    assert [progress.done for progress in heard] == [1, 2, 3, 6, 7, 8, 9, 9]
+    assert {progress.total for progress in heard} == {9}
 
 
 def test_kill_9_during_a_copy_leaves_an_empty_ledger(tmp_path: Path) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
+from typing import ClassVar, TypeVar
 
 import psycopg
 from psycopg import sql
+from psycopg.abc import PQGen
 from psycopg.adapt import Buffer, Loader
-from psycopg.pq import TransactionStatus
+from psycopg.conninfo import make_conninfo
+from psycopg.pq import PipelineStatus, TransactionStatus
 
 from ledger.errors import NotALedger
 from ledger.store.statements import StoredRow
@@ -17,11 +22,51 @@ __all__ = ["ServerConnection", "connect"]
 
 _MOMENT_LENGTH = 19  # of "2025-11-25 10:30:00"
 _CURSORS = count(1)
+_LOOKS_SECONDS = 0.1
 _ROWS_MIN, _ROWS_MAX, _LENGTH_WANTED = 4, 500, 200_000  # held at a time: rows, or characters
+
+T = TypeVar("T")
 
 
 class ServerConnection(psycopg.Connection[StoredRow]):
     """One that begins no transaction by itself."""
+
+    unfit: ClassVar[type[Exception]] = psycopg.DataError
+    is_prepared = False  # the schema is up to date; asked of each, for a dump may be restored between two
+    silence_seconds_max: float | None = (
+        None  # who says nothing for longer is taken for lost; None for as long as it takes
+    )
+    is_lost = False  # whether that has happened, or the line broke
+
+    def wait(self, gen: PQGen[T], interval: float = _LOOKS_SECONDS, timeout: float | None = None) -> T:
+        """Wait for the server's answer, as every use of the connection does."""
+        waited = gen if self.silence_seconds_max is None else self._heard_within(self.silence_seconds_max, gen)
+        try:
+            return super().wait(waited, interval) if timeout is None else super().wait(waited, interval, timeout)
+        except psycopg.OperationalError:
+            self.is_lost = self.closed
+            raise
+
+    def _heard_within(self, seconds_max: float, gen: PQGen[T]) -> PQGen[T]:
+        until = time.monotonic() + seconds_max
+        try:
+            waiting_for = next(gen)
+            while True:
+                ready = yield waiting_for
+                if not ready and time.monotonic() > until:
+                    self.close()
+                    raise psycopg.OperationalError(f"timeout: the server has said nothing for {seconds_max:.0f} s")
+                waiting_for = gen.send(ready)
+        except StopIteration as end:
+            answer: T = end.value
+            return answer
+
+    def sever(self) -> None:
+        """Let nothing that is done with it reach the server: after a fork the line is the parent's."""
+        if not self.closed:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
 
     def executemany(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
         with self.cursor() as cursor:
@@ -37,6 +82,11 @@ class ServerConnection(psycopg.Connection[StoredRow]):
         """Whether it is in no transaction."""
         return self.info.transaction_status == TransactionStatus.IDLE
 
+    @property
+    def is_pipelined(self) -> bool:
+        """Whether statements are sent before the answers to earlier ones have come. Nothing can be loaded then."""
+        return self.pgconn.pipeline_status != PipelineStatus.OFF
+
     def load(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """Insert many rows at once."""
         into = sql.SQL("COPY {} ({}) FROM STDIN").format(
@@ -45,6 +95,12 @@ class ServerConnection(psycopg.Connection[StoredRow]):
         with self.cursor() as cursor, cursor.copy(into) as copy:
             for row in rows:
                 copy.write_row(row)
+
+    def stream(self, statement: str, types: Sequence[str]) -> Iterator[StoredRow]:
+        """Yield what a statement without parameters finds, of these types, as the server sends it."""
+        with self.cursor() as cursor, cursor.copy(f"COPY ({statement}) TO STDOUT") as copy:
+            copy.set_types(types)
+            yield from copy.rows()
 
     def pages(self, statement: str, parameters: Sequence[object], size: int | None) -> Iterator[list[StoredRow]]:
         """Yield what a statement finds, so many rows at a time or as many as are short, of one state."""
@@ -68,11 +124,19 @@ def _length(rows: Sequence[StoredRow]) -> int:
     return sum(len(value) for row in rows for value in row if isinstance(value, str)) or 1
 
 
-def connect(conninfo: str, *, synchronous: str, lock_seconds_max: float) -> ServerConnection:
-    """Return a new connection with settings that give the same values on every server."""
+def connect(
+    conninfo: str, *, synchronous: str, lock_seconds_max: float, within_seconds: float | None = None
+) -> ServerConnection:
+    """Return a new connection with settings that give the same values on every server.
+
+    *within_seconds* is for who waits less for it than usual; two seconds are the least.
+    """
+    if within_seconds is not None:
+        conninfo = make_conninfo(conninfo, connect_timeout=max(2, round(within_seconds)))
     made = ServerConnection.connect(conninfo, autocommit=True)
     try:
         made.adapters.register_loader("timestamptz", _MomentLoader)
+        made.adapters.register_loader("float8", _RealLoader)
         _check_encoding(made)
         made.execute(_SETTINGS, (f"{max(1, int(lock_seconds_max * 1000))}ms", synchronous == "FULL"))
     except BaseException:
@@ -106,9 +170,20 @@ FROM (SELECT current_setting('synchronous_commit') AS commits) AS session
 
 
 class _MomentLoader(Loader):
-    """A timestamptz as the ledger writes moments; the session's time zone is UTC, its DateStyle ISO."""
+    """A timestamptz as the ledger writes moments; the session's time zone is UTC, its DateStyle ISO.
+
+    What no ledger has written -- infinity, years before 1 and after 9999 -- stays as the server says it.
+    """
 
     def load(self, data: Buffer) -> str:
         text = str(data, "ascii")
-        fraction = text[_MOMENT_LENGTH + 1 : text.index("+", _MOMENT_LENGTH)]
-        return f"{text[:10]}T{text[11:_MOMENT_LENGTH]}.{fraction:0<6}Z"
+        if text[4:5] != "-" or text[-3:] != "+00":
+            return text
+        return f"{text[:10]}T{text[11:_MOMENT_LENGTH]}.{text[_MOMENT_LENGTH + 1 : -3]:0<6}Z"
+
+
+class _RealLoader(Loader):
+    """A double precision. SQLite keeps no sign of a zero, so there is none here."""
+
+    def load(self, data: Buffer) -> float:
+        return float(data) + 0.0

@@ -7,15 +7,16 @@ a server that starts anew, a standby that takes over -- is done again within a b
 from __future__ import annotations
 
 import logging
-import random
 import select
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TypeVar, cast
 
 import psycopg
+from psycopg import Pipeline
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
@@ -27,12 +28,15 @@ from ledger.store.postgres import schema
 from ledger.store.postgres.address import conninfo
 from ledger.store.postgres.connection import ServerConnection, connect
 from ledger.store.postgres.listening import CHANNEL, TELL_SECONDS, Listening
-from ledger.store.postgres.translation import is_passing, translating
+from ledger.store.postgres.patience import Patience
+from ledger.store.postgres.translation import translating, undone
+from ledger.store.statements import StoredRow
 
 __all__ = ["ServerDatabase"]
 
 CONNECTIONS_KEPT, CONNECTIONS_MAX = 4, 32  # of one process
 FIRST_SECONDS_MAX = 5.0  # who has never reached the server does not wait long for it
+SILENCE_SECONDS = 10.0  # beyond the time for which a statement may wait for a lock, a server that says nothing is away
 
 T = TypeVar("T")
 
@@ -45,18 +49,35 @@ class ServerDatabase:
 
     fork_order = 1
 
-    def __init__(self, url: str, *, synchronous: str = "FULL", busy_seconds_max: float = 30.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        synchronous: str = "FULL",
+        busy_seconds_max: float = 30.0,
+        away_seconds_max: float | None = None,
+    ) -> None:
+        """*busy_seconds_max* is how long others are waited for, *away_seconds_max* a server, if not as long."""
         self.url = url
         self.place = shown(url)
         self._conninfo = conninfo(url)
         self._synchronous = synchronous
         self._busy_seconds_max = busy_seconds_max
+        self._away_seconds_max = busy_seconds_max if away_seconds_max is None else away_seconds_max
+        self._within_seconds = away_seconds_max
         self._closed = False
+        self._open: weakref.WeakSet[ServerConnection] = weakref.WeakSet()
         self._begin_anew()
         at_forks(self)
 
     def _begin_anew(self) -> None:
-        self._pool = QueuePool(
+        self._pool = self._empty_pool()
+        self._writable = self._readable = False
+        self._told_at = 0.0
+        self._mine = threading.local()
+
+    def _empty_pool(self) -> QueuePool:
+        return QueuePool(
             cast("Callable[[], DBAPIConnection]", self._connect),
             pool_size=CONNECTIONS_KEPT,
             max_overflow=CONNECTIONS_MAX - CONNECTIONS_KEPT,
@@ -64,53 +85,62 @@ class ServerDatabase:
             use_lifo=True,
             reset_on_return=None,
         )
-        self._reached = self._writable = self._readable = False
-        self._told_at = 0.0
-        self._mine = threading.local()
 
-    def transact(self, work: Callable[[ServerConnection], T], *, seconds_max: float | None = None) -> T:
+    def transact(
+        self, work: Callable[[ServerConnection], T], *, seconds_max: float | None = None, briefly: bool = False
+    ) -> T:
         """Do *work* in a transaction, and again from its start where it failed for what passes."""
-        patience_seconds = self._busy_seconds_max if seconds_max is None else seconds_max
-        deadline = time.monotonic() + patience_seconds
-        pause_seconds = 0.01
+        patience, mine = self._patience(seconds_max), self._mine
         while True:
             try:
-                with self.write(seconds_max=seconds_max) as connection:
+                with self._written(seconds_max, briefly=briefly) as connection:
                     return work(connection)
             except LedgerUnreachable as exc:
-                if not self._may_pass(exc, deadline, patience_seconds):
-                    raise
+                if mine is not self._mine or not patience.may_try_again(exc):
+                    raise  # to a child that was forked in here, too: the work is its parent's
                 _log.debug("tried again: %s", exc)
-            time.sleep(pause_seconds * random.uniform(0.5, 1.5))  # noqa: S311 -- only so that not all come at once
-            pause_seconds = min(0.5, pause_seconds * 1.6)
 
-    def _may_pass(self, exc: LedgerUnreachable, deadline: float, patience_seconds: float) -> bool:
-        if not self._reached:
-            deadline -= max(0.0, patience_seconds - FIRST_SECONDS_MAX)
-        return is_passing(exc) and not _waited_for_lock(exc) and time.monotonic() < deadline
+    def _patience(self, seconds_max: float | None) -> Patience:
+        """How long what passes is waited for: by who has written or read here before, longer."""
+        if seconds_max is None:
+            seconds_max = self._away_seconds_max
+            if not self._readable:
+                seconds_max = min(seconds_max, FIRST_SECONDS_MAX)
+        return Patience(seconds_max)
 
     @contextmanager
-    def write(self, *, seconds_max: float | None = None) -> Iterator[ServerConnection]:  # noqa: ARG002 -- a Database
+    def write(self, *, seconds_max: float | None = None) -> Iterator[ServerConnection]:
         """Do what is inside in a transaction, once. Creates the ledger where there is none."""
+        with self._written(seconds_max, briefly=False) as connection:
+            yield connection
+
+    @contextmanager
+    def _written(self, seconds_max: float | None, *, briefly: bool) -> Iterator[ServerConnection]:
         if getattr(self._mine, "is_writing", False):
             raise LedgerBusy(self.place, by="this very thread, which is in the middle of recording")
-        with translating(self.place, self._busy_seconds_max), self._borrowed() as connection:
+        with self.translating(), self._borrowed(seconds_max) as connection:
             self._mine.is_writing = True
+            connection.silence_seconds_max = self._busy_seconds_max + SILENCE_SECONDS
             try:
                 self._open_for_writing(connection)
-                connection.begin()
-                yield connection
-                connection.execute("COMMIT")
-            except BaseException:
+                with connection.pipeline() if briefly and Pipeline.is_supported() else nullcontext():
+                    connection.begin()
+                    yield connection
+                    ended = connection.execute("COMMIT")
+                _check_committed(ended, self.place)
+            except BaseException as exc:
                 _roll_back(connection)
+                if isinstance(exc, psycopg.errors.ReadOnlySqlTransaction):
+                    connection.close()  # another host may be the primary by now
                 raise
             finally:
                 self._mine.is_writing = False
+                connection.silence_seconds_max = None
 
     @contextmanager
-    def read(self) -> Iterator[ServerConnection]:
+    def read(self, *, seconds_max: float | None = None) -> Iterator[ServerConnection]:
         """Read; each statement sees what is committed when it starts. Raises NoLedger where there is none."""
-        with translating(self.place, self._busy_seconds_max), self._borrowed() as connection:
+        with self.translating(), self._borrowed(seconds_max, self._patience(seconds_max)) as connection:
             self._open_for_reading(connection)
             yield connection
 
@@ -124,26 +154,30 @@ class ServerDatabase:
             finally:
                 _roll_back(connection)
 
-    def exists(self) -> bool:
+    def translating(self) -> AbstractContextManager[None]:
+        """Turn what the driver raises into what the ledger raises."""
+        return translating(self.place, self._busy_seconds_max)
+
+    def exists(self, *, seconds_max: float | None = None) -> bool:
         """Whether there is a ledger to read. Raises LedgerUnreachable where that cannot be told."""
         if not self._readable:
-            with suppress(NoLedger), self.read():
+            with suppress(NoLedger), self.read(seconds_max=seconds_max):
                 pass
         return self._readable
 
-    def require(self) -> None:
+    def require(self, *, seconds_max: float | None = None) -> None:
         """Raise NoLedger where there is nothing to read."""
-        if not self.exists():
+        if not self.exists(seconds_max=seconds_max):
             raise NoLedger(self.place)
 
-    def checkpoint_after(self, committed: Sequence[int]) -> None:
+    def checkpoint_after(self, committed: Sequence[int], *, tells: bool = True) -> None:
         """Wake those who follow. Whoever was woken just now looks again by himself."""
         now = time.monotonic()
-        if not committed or now - self._told_at < TELL_SECONDS:
+        if not tells or not committed or now - self._told_at < TELL_SECONDS:
             return
         self._told_at = now
         try:
-            with translating(self.place, self._busy_seconds_max), self._borrowed() as connection:
+            with self.translating(), self._borrowed() as connection:
                 connection.execute(_TELLING, (CHANNEL,))
         except LedgerError as exc:  # they look from time to time, too
             _log.debug("nobody was woken: %s", exc)
@@ -157,7 +191,8 @@ class ServerDatabase:
 
     def let_go(self) -> None:
         """Close the connections; the next use opens them again."""
-        self._pool.dispose()
+        before, self._pool = self._pool, self._empty_pool()
+        before.dispose()
 
     def close(self) -> None:
         """Close the connections. Closing again does nothing."""
@@ -166,32 +201,54 @@ class ServerDatabase:
 
     def connect(self) -> ServerConnection:
         """Return a further connection, for who keeps it; it is not up to date with a schema."""
-        with translating(self.place, self._busy_seconds_max):
+        with self.translating():
             return self._connect()
 
     def _connect(self) -> ServerConnection:
         if self._closed:
             raise LedgerClosed
-        made = connect(self._conninfo, synchronous=self._synchronous, lock_seconds_max=self._busy_seconds_max)
-        self._reached = True
+        made = connect(
+            self._conninfo,
+            synchronous=self._synchronous,
+            lock_seconds_max=self._busy_seconds_max,
+            within_seconds=getattr(self._mine, "within_seconds", self._within_seconds),
+        )
+        self._open.add(made)
         return made
 
     @contextmanager
-    def _borrowed(self) -> Iterator[ServerConnection]:
-        """A connection that was alive just now, for one use."""
-        if self._closed:
-            raise LedgerClosed
-        pooled = self._pool.connect()
-        while _has_word(driver := cast("ServerConnection", pooled.driver_connection)) and not _answers(driver):
-            pooled.invalidate()
-            pooled.close()
-            pooled = self._pool.connect()
+    def _borrowed(
+        self, seconds_max: float | None = None, patience: Patience | None = None
+    ) -> Iterator[ServerConnection]:
+        """A connection that was alive just now, for one use; with *patience*, as soon as the server gives one."""
+        pool = self._pool
+        pooled = self._taken(pool, seconds_max, patience)
+        driver = cast("ServerConnection", pooled.driver_connection)
         try:
             yield driver
         finally:
-            _give_back(pooled, driver)
-            if self._closed:  # meanwhile, by another thread: nobody else would close this one
-                self._pool.dispose()
+            if pool is not self._pool or driver.closed or not driver.is_idle or self._closed:
+                pooled.invalidate()
+            pooled.close()
+            if driver.is_lost and pool is self._pool:
+                self.let_go()  # the others go the same way, or lead to the same end
+
+    def _taken(self, pool: QueuePool, seconds_max: float | None, patience: Patience | None) -> PoolProxiedConnection:
+        if self._closed:
+            raise LedgerClosed
+        self._mine.within_seconds = self._within_seconds if seconds_max is None else seconds_max
+        while True:
+            try:
+                pooled = pool.connect()
+            except (psycopg.Error, OSError) as exc:
+                if patience is None or not patience.may_try_again(exc):
+                    raise
+                continue
+            driver = cast("ServerConnection", pooled.driver_connection)
+            if not _has_word(driver) or _answers(driver):
+                return pooled
+            pooled.invalidate()
+            pooled.close()
 
     def _open_for_reading(self, connection: ServerConnection) -> None:
         if self._readable:
@@ -204,7 +261,7 @@ class ServerDatabase:
         self._readable = True
 
     def _open_for_writing(self, connection: ServerConnection) -> None:
-        if self._writable:
+        if connection.is_prepared:
             return
         behind = schema.pending(connection, self.place)
         if behind or schema.is_restored(connection):
@@ -218,7 +275,7 @@ class ServerDatabase:
             except BaseException:
                 _roll_back(connection)
                 raise
-        self._writable = self._readable = True
+        connection.is_prepared = self._readable = True
 
     def before_fork(self) -> None:
         """Nothing is shared through the process's memory: the child connects anew."""
@@ -227,8 +284,11 @@ class ServerDatabase:
         """The parent goes on with what it has."""
 
     def after_fork_in_child(self) -> None:
-        """Leave the parent's connections alone: to close one would end the parent's session."""
+        """Leave the parent's connections alone: what is said over one, even a close, reaches the parent's session."""
         keep(self._pool)
+        for inherited in list(self._open):
+            inherited.sever()
+        self._open = weakref.WeakSet()
         self._begin_anew()
 
 
@@ -249,10 +309,10 @@ def _answers(connection: ServerConnection) -> bool:
     return True
 
 
-def _give_back(pooled: PoolProxiedConnection, connection: ServerConnection) -> None:
-    if connection.closed or not connection.is_idle:
-        pooled.invalidate()
-    pooled.close()
+def _check_committed(ended: psycopg.Cursor[StoredRow], place: str) -> None:
+    """A transaction that somebody has broken inside answers a COMMIT with a ROLLBACK."""
+    if ended.statusmessage != "COMMIT":
+        raise undone(place)
 
 
 def _roll_back(connection: ServerConnection) -> None:
@@ -260,8 +320,3 @@ def _roll_back(connection: ServerConnection) -> None:
     with suppress(psycopg.Error):
         if not connection.closed and not connection.is_idle:
             connection.execute("ROLLBACK")
-
-
-def _waited_for_lock(exc: LedgerUnreachable) -> bool:
-    """Whether the time that one may wait is over already."""
-    return isinstance(exc.__cause__, psycopg.errors.LockNotAvailable)

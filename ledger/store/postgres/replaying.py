@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from ledger.progress import Pace, Watcher
 from ledger.projections.stamp import fold_stamp
 from ledger.store import state
-from ledger.store.accepting import lock_wandb_ids
+from ledger.store.accepting import lock_rows, lock_wandb_ids
 from ledger.store.bounds import EVERYTHING
 from ledger.store.folding import FoldedRun, fold_of, folded_runs
 from ledger.store.postgres.connection import ServerConnection
@@ -104,6 +104,7 @@ _MOVED = said(
     f"SELECT h.run_id FROM training_heads h JOIN {_BESIDE.heads.name} b ON b.run_id = h.run_id"
     " WHERE h.version > b.version"
 )
+_REPLAYED = said(f"SELECT run_id FROM {_BESIDE.heads.name}")
 _DERIVING = said(
     f"UPDATE training_heads h SET unreadable = b.unreadable, beside = b.beside FROM {_BESIDE.heads.name} b"
     " WHERE b.run_id = h.run_id"
@@ -121,6 +122,7 @@ def _exchange(own: ServerConnection, ids: set[str]) -> None:
     _write(own, again)
     ids |= {claim.wandb_run_id for run in again if run.life and (claim := run.life.claimed())}
     lock_wandb_ids(own, ids)
+    lock_rows(own, [run_id for (run_id,) in _REPLAYED.rows(own)], ids)
     for live, beside in _PAIRS:
         for statement in _exchanging(live, beside):
             own.execute(statement)

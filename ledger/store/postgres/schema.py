@@ -20,11 +20,10 @@ from ledger.store.postgres.functions import FUNCTIONS, GUARDS
 from ledger.store.spelling import VERBATIM
 from ledger.store.statements import said
 
-__all__ = ["SHIFT", "indexes", "is_restored", "migrate", "pending", "schema_statements", "take_over_restored"]
+__all__ = ["indexes", "is_restored", "migrate", "pending", "schema_statements", "take_over_restored"]
 
 _dialect: Callable[..., sa.Dialect] = postgresql.dialect
 _OUR_LOCKS = 0x1ED6E3  # the space of advisory locks under which schemas are made
-SHIFT = "transaction_shift"  # what is added to this server's transaction ids, in the ledger's state
 _REWRITTEN = (*tables.PROJECTION, tables.subscriptions)  # so often that a row's next version has room beside it
 
 _NAMES = said(
@@ -77,7 +76,7 @@ def take_over_restored(connection: ServerConnection) -> None:
     """Let new events stand behind those that a dump of another server has brought, in the open transaction."""
     _LOCK.ask(connection)
     if is_restored(connection):
-        state.remember(connection, SHIFT, str(_SHIFTED.ask(connection).fetchone()[0]))
+        state.remember(connection, state.SHIFT, str(_SHIFTED.ask(connection).fetchone()[0]))
 
 
 def is_restored(connection: ServerConnection) -> bool:

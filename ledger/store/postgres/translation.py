@@ -10,32 +10,39 @@ import sqlalchemy as sa
 
 from ledger.errors import AppendOnly, LedgerBusy, LedgerDamaged, LedgerError, LedgerUnreachable
 
-__all__ = ["is_passing", "refused", "translating"]
+__all__ = ["cause_of", "is_passing", "refused", "translating", "undone"]
 
 _SPOOL = "Or let TRAINING_DB_SPOOL name a folder to record to meanwhile."
 _GRANT = "Let its owner run what `ledger grants` prints for this role, or use a role that may."
 
-# What passes by itself, when the same is done again: a server that starts or stops, a lock, a lost race, a lost line.
-_PASSING = ("08", "40", "53300", "57P01", "57P02", "57P03", "25006", "23505", "55P03")
-_PASSING_WORDS = (
-    "connection refused", "no such file or directory", "starting up", "shutting down", "too many clients",
-    "connection slots", "closed the connection", "connection is closed", "connection is lost", "timeout", "timed out",
-    "in recovery mode", "reset by peer", "broken pipe", "terminating connection", "session is read-only",
-    "not accepting", "could not receive data", "could not send data", "no host to connect to succeeded",
+# What passes by itself, when the same is done again: a server that starts or stops, a lost race, a lost line.
+_PASSING = (
+    "08", "40", "53300", "57P01", "57P02", "57P03", "57P05", "25P03", "25006", "23505", "55P03",
 )  # fmt: skip
+# Why a server lets nobody in, it says in words alone, and in its own language: what is not known to last may pass.
+_LASTING_WORDS = (
+    "password", "authentication", "does not exist", "pg_hba.conf", "permission denied", "not permitted", "resolve",
+    "translate host", "name or service", "no address associated", "not known", "invalid", "unsupported", "certificate",
+    "does not support ssl", "not currently accepting",
+)  # fmt: skip
+_LOST_WORDS = ("connection is closed", "connection is lost")  # which is said of any use afterwards
+
+
+def cause_of(exc: BaseException) -> BaseException | None:
+    """What the driver or the server said."""
+    return exc.__cause__ if isinstance(exc, LedgerUnreachable) else exc
 
 
 def is_passing(exc: BaseException | None) -> bool:
     """Whether the same may succeed if it is done again, without anybody mending something."""
-    if isinstance(exc, LedgerUnreachable):
-        return is_passing(exc.__cause__)
     if isinstance(exc, sa.exc.TimeoutError):
         return False
     if not isinstance(exc, psycopg.Error):
         return isinstance(exc, OSError)
     if exc.sqlstate is not None:
         return exc.sqlstate.startswith(_PASSING)
-    return any(words in str(exc).lower() for words in _PASSING_WORDS)
+    known = _LASTING_WORDS if (may_pass := isinstance(exc, psycopg.OperationalError)) else _LOST_WORDS
+    return any(words in str(exc).lower() for words in known) is not may_pass
 
 
 @contextmanager
@@ -82,20 +89,44 @@ def refused(place: str, words: str) -> LedgerUnreachable:
     return LedgerUnreachable(f"the ledger at {place} cannot be used: {words}. {mend}")
 
 
+_HOST = "Check the host in TRAINING_DB_URL or TRAINING_DB_HOST."
+_FULL = f"Raise the server's max_connections, or put a pooler before it. {_SPOOL}"
 _MENDS = (
     ("password", "Check the user and the password in TRAINING_DB_URL, or TRAINING_DB_USER and TRAINING_DB_PASSWORD."),
     ("authentication", "Check the user and how the server lets it in (pg_hba.conf)."),
+    ("pg_hba.conf", "Let the server take this user from this host (pg_hba.conf), or check the user and the database."),
+    ("too many connections for role", f"Raise the role's CONNECTION LIMIT, or use fewer processes. {_SPOOL}"),
+    ("too many connections for database", f"Raise the database's CONNECTION LIMIT, or use fewer processes. {_SPOOL}"),
+    ("connection slots", _FULL),
+    ("too many", _FULL),
+    ("permission denied for database", _GRANT),
+    ("not permitted to log in", "Let its owner say ALTER ROLE ... LOGIN, or use a role that may log in."),
+    ("not yet accepting", f"Wait until it is there, and do the same again. {_SPOOL}"),
+    ("starting up", f"Wait until it is there, and do the same again. {_SPOOL}"),
+    ("shutting down", f"Wait until it is there again, and do the same again. {_SPOOL}"),
     ("role", "Check the user in TRAINING_DB_URL, or TRAINING_DB_USER."),
+    ("not currently accepting", "Let its owner say ALTER DATABASE ... ALLOW_CONNECTIONS true."),
     ("database", "Let its owner create it with `createdb`, or check the name in TRAINING_DB_URL or TRAINING_DB_NAME."),
-    ("connection slots", f"Raise the server's max_connections, or put a pooler before it. {_SPOOL}"),
-    ("too many", f"Raise the server's max_connections, or put a pooler before it. {_SPOOL}"),
-    ("resolve", "Check the host in TRAINING_DB_URL or TRAINING_DB_HOST."),
-    ("name or service", "Check the host in TRAINING_DB_URL or TRAINING_DB_HOST."),
-    ("translate host", "Check the host in TRAINING_DB_URL or TRAINING_DB_HOST."),
+    ("resolve", _HOST),
+    ("name or service", _HOST),
+    ("translate host", _HOST),
 )
 
 
+def undone(place: str) -> LedgerUnreachable:
+    """Return that the server has taken back what was to be committed."""
+    return LedgerUnreachable(
+        f"the ledger at {place} took back what was recorded, after an error inside the transaction that was passed "
+        "over; nothing was written. Let what runs there raise it."
+    )
+
+
 def _no_right(place: str, words: str) -> LedgerError:
+    if "for schema" in words or "selected to create in" in words:
+        return LedgerUnreachable(
+            f"the ledger at {place}: {words}; nothing was written. Let the database's owner do `ledger init` there and "
+            "run what `ledger grants` prints for this role, or grant it USAGE and CREATE on that schema."
+        )
     return LedgerUnreachable(f"the ledger at {place}: {words}; nothing was written. {_GRANT}")
 
 
@@ -121,8 +152,10 @@ _BY_CODE = {
     "42703": _lacking,
     "42883": _lacking,
     "3F000": _no_right,
+    "53300": refused,
     "53": _full,
     "57": refused,
+    "25P": refused,
     "58": _full,
     "08": refused,
     "XX": _lacking,

@@ -39,6 +39,13 @@ class Stranger:
             statement.replace("%", "%%").replace("?", "%s") if values else statement, values or None
         )
 
+    def tables(self) -> list[str]:
+        """Return the names of all tables."""
+        asked = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+        if not self.on_server:
+            asked = "SELECT name FROM sqlite_master WHERE type = 'table'"
+        return [name for (name,) in self.driver.execute(asked)]
+
     def columns(self, table: str) -> list[str]:
         """Return the columns that can be written, in their order; not what only orders a server's transactions."""
         if not self.on_server:

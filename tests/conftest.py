@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from ledger import Ledger
-from tests.places import MEMORY, POSTGRESQL, SQLITE, InMemory, Ledgers, OnServer
+from tests.places import POSTGRESQL, SQLITE, InMemory, Ledgers, OnServer
 from tests.postgres.sharing import Session
 
 if TYPE_CHECKING:
@@ -87,11 +87,13 @@ def database_kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def place(request: pytest.FixtureRequest, database_kind: str) -> str:
-    """Name a place for a ledger, a file or the URL of a database of the test's own; nothing is recorded there yet."""
-    if database_kind == MEMORY:
-        return ":memory:"
-    return str(request.getfixturevalue("postgres_url" if database_kind == POSTGRESQL else "path"))
+def place(request: pytest.FixtureRequest, database_kind: str) -> Iterator[str]:
+    """Name a place for a ledger, a file or the URL of a database; nothing is recorded there yet."""
+    if database_kind == POSTGRESQL:
+        with request.getfixturevalue("pg_ledgers").place() as url:
+            yield url
+    else:
+        yield str(request.getfixturevalue("path")) if database_kind == SQLITE else ":memory:"
 
 
 @pytest.fixture
@@ -114,13 +116,10 @@ def book(place: str) -> Iterator[Ledger]:
 
 
 @pytest.fixture
-def ledgers(request: pytest.FixtureRequest, database_kind: str) -> Iterator[Ledgers]:
+def ledgers(request: pytest.FixtureRequest, database_kind: str) -> Ledgers:
     """Give a call for fresh, empty ledgers; in SQLite's case they are in memory."""
-    if database_kind == SQLITE:
-        yield InMemory()
-        return
-    with closing(OnServer(request.getfixturevalue("new_postgres_url"))) as on_server:
-        yield on_server
+    made: Ledgers = request.getfixturevalue("pg_ledgers") if database_kind == POSTGRESQL else InMemory()
+    return made
 
 
 @pytest.fixture(scope="session")
@@ -139,6 +138,13 @@ def pg_cluster(pg_session: Session) -> Iterator[Cluster]:
 def pg_template(pg_session: Session, pg_cluster: Cluster) -> str:
     """Name the database whose copies the tests get."""
     return pg_session.prepared(pg_cluster)
+
+
+@pytest.fixture(scope="session")
+def pg_ledgers(pg_session: Session, pg_cluster: Cluster, pg_template: str) -> Iterator[OnServer]:
+    """Give fresh ledgers in databases that are used again, for tests that leave the schema and the server alone."""
+    with closing(OnServer(pg_cluster, pg_session)) as ledgers:
+        yield ledgers
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import psycopg
 import pytest
@@ -18,6 +18,10 @@ from psycopg import sql
 
 from ledger import Ledger
 from tests.builders import trials
+
+if TYPE_CHECKING:
+    from tests.postgres.cluster import Cluster
+    from tests.postgres.sharing import Session
 
 __all__ = [
     "PLACES",
@@ -68,41 +72,78 @@ class OnServer:
 
     kind = POSTGRESQL
 
-    def __init__(self, new_url: Callable[[], str]) -> None:
-        self._new_url = new_url
-        self._free: list[str] = []
-        self._owners: dict[str, psycopg.Connection[Any]] = {}
+    def __init__(self, cluster: Cluster, session: Session) -> None:
+        self._cluster = cluster
+        self._session = session
+        self._free: list[_Database] = []
 
     @contextmanager
     def place(self) -> Iterator[str]:
-        url = self._free.pop() if self._free else self._new_url()
-        yield url
-        if url not in self._owners:
-            self._owners[url] = psycopg.connect(url, autocommit=True)
-        empty(self._owners[url])
-        self._free.append(url)
-
-    def close(self) -> None:
-        """Let go of the databases."""
-        for owner in self._owners.values():
-            owner.close()
+        """Give the URL of one, with the schema and nothing else in it."""
+        database = self._free.pop() if self._free else _Database(self._cluster, self._session)
+        try:
+            yield database.url
+        except BaseException:
+            database.drop()
+            raise
+        if database.empties():
+            self._free.append(database)
+        else:
+            database.drop()
 
     @contextmanager
     def __call__(self) -> Iterator[Ledger]:
         with self.place() as url, Ledger(url) as book:
             yield book
 
+    def close(self) -> None:
+        """Remove the databases."""
+        for database in self._free:
+            database.drop()
 
-def empty(owner: psycopg.Connection[Any]) -> None:
-    """Make a ledger what a new one is."""
-    with owner.transaction():
-        owner.execute("ALTER TABLE training_events DISABLE TRIGGER USER")
+
+# What a test may have changed beside the rows: then its database is not used again.
+_SHAPE = """
+SELECT (SELECT count(*) FROM pg_class), (SELECT count(*) FROM pg_namespace), (SELECT count(*) FROM pg_rewrite),
+  (SELECT count(*) FROM pg_constraint), (SELECT count(*) FROM pg_attribute WHERE NOT attisdropped),
+  (SELECT string_agg(tgname::text || tgenabled::text, ' ' ORDER BY tgname) FROM pg_trigger),
+  (SELECT string_agg(indexdef, ' ' ORDER BY indexname) FROM pg_indexes WHERE schemaname = 'public'),
+  (SELECT string_agg(prosrc, ' ' ORDER BY proname) FROM pg_proc WHERE pronamespace = 'public'::regnamespace),
+  (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend')
+"""
+
+
+class _Database:
+    """A database of this process, and its owner's connection."""
+
+    def __init__(self, cluster: Cluster, session: Session) -> None:
+        self._cluster = cluster
+        self._name = session.database()
+        self.url = cluster.create_database(self._name, session.template)
+        self._owner = psycopg.connect(self.url, autocommit=True)
+        self._shape = self._owner.execute(_SHAPE).fetchone()
+        self._state = self._owner.execute("SELECT name, value FROM ledger_state").fetchall()
         tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'ledger_migrations'"
-        for (table,) in owner.execute(tables).fetchall():
-            owner.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))
-        owner.execute("ALTER TABLE training_events ALTER COLUMN position RESTART")
-        for guard in GUARDS:
-            owner.execute(sql.SQL("ALTER TABLE training_events ENABLE ALWAYS TRIGGER {}").format(sql.Identifier(guard)))
+        self._tables = [sql.Identifier(table) for (table,) in self._owner.execute(tables)]
+
+    def empties(self) -> bool:
+        """Make the ledger what a new one is; False where that cannot be."""
+        if self._owner.execute(_SHAPE).fetchone() != self._shape:
+            return False
+        with self._owner.transaction():
+            self._owner.execute("ALTER TABLE training_events DISABLE TRIGGER USER")
+            for table in self._tables:
+                self._owner.execute(sql.SQL("DELETE FROM {}").format(table))
+            self._owner.execute("ALTER TABLE training_events ALTER COLUMN position RESTART")
+            for guard in map(sql.Identifier, GUARDS):
+                self._owner.execute(sql.SQL("ALTER TABLE training_events ENABLE ALWAYS TRIGGER {}").format(guard))
+            for row in self._state:
+                self._owner.execute("INSERT INTO ledger_state VALUES (%s, %s)", row)
+        return True
+
+    def drop(self) -> None:
+        self._owner.close()
+        self._cluster.drop_database(self._name)
 
 
 def tried(

@@ -14,6 +14,8 @@ import pytest
 
 from ledger import Ledger, LedgerError
 from ledger.errors import UnknownColumn, UnknownFilter, UnknownOrder
+from tests.behind import behind, is_url
+from tests.places import in_a_file, on_both
 
 NUL = "a\x00b"
 SURROGATE = "a\ud800b"
@@ -32,15 +34,13 @@ INJECTIONS = (
 )
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "runs.db"
+pytestmark = on_both
 
 
 @pytest.fixture
-def book(path: Path) -> Iterator[Ledger]:
+def book(place: str) -> Iterator[Ledger]:
     """Give a ledger with a bystander, whom no attack may touch."""
-    with Ledger(path) as book:
+    with Ledger(place) as book:
         config = {"training": {"batch_size": 8, "max_steps": 2000}, "reward": {"gradient_method": "mgda"}}
         book.insert_run("bystander", "w1", config, "ABC123", host="ec2", run_name="quiet")
         book.update_run_status("bystander", "completed", final_metrics_json={"train/loss": 0.5})
@@ -48,23 +48,27 @@ def book(path: Path) -> Iterator[Ledger]:
         yield book
 
 
-def everything(path: Path) -> dict[str, list[str]]:
+def everything(place: str) -> dict[str, list[str]]:
     """Give the schema and every row of every table."""
-    with closing(sqlite3.connect(path)) as db:
-        schema = db.execute("SELECT name, sql FROM sqlite_master ORDER BY name").fetchall()
-        tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        rows = {name: sorted(map(repr, db.execute(f'SELECT * FROM "{name}"'))) for name in tables}
-        return rows | {"schema": [repr(entry) for entry in schema]}
+    with behind(place, guarded=True) as db:
+        rows = {name: sorted(map(repr, db.execute(f'SELECT * FROM "{name}"'))) for name in db.tables()}
+        return rows | {"schema": [repr(entry) for entry in db.execute(SCHEMA[is_url(place)])]}
 
 
-def of_others(path: Path, run_id: str) -> dict[str, list[tuple[Any, ...]]]:
+SCHEMA = {
+    False: "SELECT name, sql FROM sqlite_master ORDER BY name",
+    True: "SELECT relname, relkind FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY relname",
+}
+
+
+def of_others(place: str, run_id: str) -> dict[str, list[tuple[Any, ...]]]:
     """Give the rows of all runs but *run_id*, in each table that has a run_id."""
     kept: dict[str, list[tuple[Any, ...]]] = {}
-    with closing(sqlite3.connect(path)) as db:
-        for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
-            columns = [column for _, column, *_ in db.execute(f'PRAGMA table_info("{table}")')]
-            if "run_id" in columns:
-                kept[table] = db.execute(f'SELECT * FROM "{table}" WHERE run_id <> ?', [run_id]).fetchall()
+    with behind(place, guarded=True) as db:
+        for table in db.tables():
+            if "run_id" in db.columns(table):
+                rows = db.execute(f'SELECT run_id, * FROM "{table}"').fetchall()
+                kept[table] = sorted((row[1:] for row in rows if row[0] != run_id), key=repr)
     return kept
 
 
@@ -79,14 +83,14 @@ def room_for_depth() -> Iterator[None]:
         sys.setrecursionlimit(usual)
 
 
-def refuses_or_does(path: Path, call: Callable[[], object]) -> bool:
+def refuses_or_does(place: str, call: Callable[[], object]) -> bool:
     """Say whether *call* was carried out; if it was refused, it was so on purpose and changed nothing."""
-    before = everything(path)
+    before = everything(place)
     try:
         call()
     except LedgerError as error:
         assert len(str(error)) < 2_000
-        assert everything(path) == before
+        assert everything(place) == before
         return False
     return True
 
@@ -111,6 +115,7 @@ WRITES = [
 ]
 
 
+@in_a_file
 @pytest.mark.parametrize("recursive", ["ON", "OFF"])
 @pytest.mark.parametrize("statement", WRITES)
 def test_nobody_rewrites_the_log(book: Ledger, path: Path, statement: str, recursive: str) -> None:
@@ -125,6 +130,7 @@ def test_nobody_rewrites_the_log(book: Ledger, path: Path, statement: str, recur
     assert everything(path) == before
 
 
+@in_a_file
 @pytest.mark.parametrize("keys", [["position"], ["event_id"], ["run_id", "version"]])
 def test_nobody_replaces_an_event_by_one_of_its_keys(book: Ledger, path: Path, keys: list[str]) -> None:
     """INSERT OR REPLACE of a row that shares only one key with an event is refused as append-only too."""
@@ -150,6 +156,7 @@ def test_nobody_replaces_an_event_by_one_of_its_keys(book: Ledger, path: Path, k
     assert everything(path) == before
 
 
+@in_a_file
 def test_the_ledger_still_appends_after_the_attacks(book: Ledger, path: Path) -> None:
     """Refused attacks leave the ledger in order: it takes the next event."""
     with closing(sqlite3.connect(path)) as db:
@@ -189,13 +196,13 @@ def test_the_ledger_still_appends_after_the_attacks(book: Ledger, path: Path) ->
     ],
     ids=count(),
 )
-def test_an_order_is_never_sql(book: Ledger, path: Path, order_by: str) -> None:
+def test_an_order_is_never_sql(book: Ledger, place: str, order_by: str) -> None:
     """Whatever is not a column and a direction is an UnknownOrder, and nothing changes."""
-    before = everything(path)
+    before = everything(place)
     with pytest.raises(UnknownOrder):
         book.query_runs(order_by=order_by)
 
-    assert everything(path) == before
+    assert everything(place) == before
 
 
 @pytest.mark.parametrize(
@@ -218,20 +225,20 @@ def test_an_order_is_never_sql(book: Ledger, path: Path, order_by: str) -> None:
     ],
     ids=count(),
 )
-def test_a_filter_name_is_never_sql(book: Ledger, path: Path, name: str) -> None:
+def test_a_filter_name_is_never_sql(book: Ledger, place: str, name: str) -> None:
     """Whatever is not the name of a filter is an UnknownFilter, and nothing changes."""
-    before = everything(path)
+    before = everything(place)
     with pytest.raises(UnknownFilter):
         book.query_runs(filters={name: "x"})
 
-    assert everything(path) == before
+    assert everything(place) == before
 
 
 @pytest.mark.parametrize("root", ["config", "metrics", "metadata"])
 @pytest.mark.parametrize("key", [*INJECTIONS, '"', "a\"b'c", "$", "$.a", "[0]", "a[0]", "#", "*", "\n", "ö🚀"])
-def test_a_path_into_the_json_is_never_sql(book: Ledger, path: Path, root: str, key: str) -> None:
+def test_a_path_into_the_json_is_never_sql(book: Ledger, place: str, root: str, key: str) -> None:
     """A path finds the run that has this very key, or is refused; never another run."""
-    before = everything(path)
+    before = everything(place)
     try:
         found = book.query_runs(filters={f"has_{root}.{key}": True})
     except LedgerError as error:
@@ -239,7 +246,7 @@ def test_a_path_into_the_json_is_never_sql(book: Ledger, path: Path, root: str, 
     else:
         assert found == []
 
-    assert everything(path) == before
+    assert everything(place) == before
 
 
 @pytest.mark.parametrize("key", ["a\"b'c", "' OR '1'='1", "$", "[0]", "#", "*", "a b", "ö🚀", "%", "\\"])
@@ -257,9 +264,9 @@ def test_a_strange_key_is_found_by_its_path(book: Ledger, key: str) -> None:
 
 @pytest.mark.parametrize("name", ["run_id", "run_name", "host", "gradient_method", "note_contains", "tags"])
 @pytest.mark.parametrize("value", [*INJECTIONS, NUL, SURROGATE, "x" * 1_000_000], ids=count())
-def test_a_filter_value_is_never_sql(book: Ledger, path: Path, name: str, value: str) -> None:
+def test_a_filter_value_is_never_sql(book: Ledger, place: str, name: str, value: str) -> None:
     """A value is compared as it is: it finds nothing here, or is refused; and nothing changes."""
-    before = everything(path)
+    before = everything(place)
     try:
         found = book.query_runs(filters={name: value})
     except LedgerError as error:
@@ -268,7 +275,7 @@ def test_a_filter_value_is_never_sql(book: Ledger, path: Path, name: str, value:
     else:
         assert found == []
 
-    assert everything(path) == before
+    assert everything(place) == before
 
 
 @pytest.mark.parametrize("value", INJECTIONS)
@@ -291,40 +298,40 @@ def test_many_values_are_no_trouble(book: Ledger) -> None:
 
 
 @pytest.mark.parametrize("name", [*INJECTIONS, "host = 'x', status", "rowid", NUL, SURROGATE], ids=count())
-def test_an_amended_column_is_never_sql(book: Ledger, path: Path, name: str) -> None:
+def test_an_amended_column_is_never_sql(book: Ledger, place: str, name: str) -> None:
     """amend of whatever is not a column is an UnknownColumn, and nothing changes."""
-    before = everything(path)
+    before = everything(place)
     with pytest.raises(UnknownColumn):
         book.amend("bystander", reason="an attack", **{name: "x"})
 
-    assert everything(path) == before
+    assert everything(place) == before
 
 
 @pytest.mark.parametrize("key", [*INJECTIONS, "ö🚀", "a.b", "", NUL, SURROGATE], ids=count())
-def test_a_metadata_key_is_stored_or_refused(book: Ledger, path: Path, key: str) -> None:
+def test_a_metadata_key_is_stored_or_refused(book: Ledger, place: str, key: str) -> None:
     """annotate keeps a strange key as it is, or refuses it."""
     book.insert_run("strange", None, {})
-    others = of_others(path, "strange")
-    if refuses_or_does(path, lambda: book.annotate("strange", **{key: "here"})):
+    others = of_others(place, "strange")
+    if refuses_or_does(place, lambda: book.annotate("strange", **{key: "here"})):
         found = book.get_run("strange")
         assert found is not None
         assert json.loads(found["metadata_json"]) == {key: "here"}
 
-    assert of_others(path, "strange") == others
+    assert of_others(place, "strange") == others
 
 
 @pytest.mark.parametrize("word", [*INJECTIONS, "ö🚀", NUL, SURROGATE, "x" * 1_000_000], ids=count())
-def test_notes_and_tags_are_stored_or_refused(book: Ledger, path: Path, word: str) -> None:
+def test_notes_and_tags_are_stored_or_refused(book: Ledger, place: str, word: str) -> None:
     """annotate keeps a strange note and tag as they are, or refuses them."""
     book.insert_run("strange", None, {})
-    others = of_others(path, "strange")
-    if refuses_or_does(path, lambda: book.annotate("strange", note=word, tags=[word])):
+    others = of_others(place, "strange")
+    if refuses_or_does(place, lambda: book.annotate("strange", note=word, tags=[word])):
         found = book.get_run("strange")
         assert found is not None
         assert json.loads(found["tags_json"]) == [word]
         assert found["note"] == word or word in (NUL, SURROGATE)
 
-    assert of_others(path, "strange") == others
+    assert of_others(place, "strange") == others
 
 
 # Configs
@@ -358,23 +365,23 @@ CONFIGS: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_hostile_config_is_stored_whole_or_refused(book: Ledger, path: Path, name: str) -> None:
+def test_a_hostile_config_is_stored_whole_or_refused(book: Ledger, place: str, name: str) -> None:
     """A hostile config is refused with a clear error or given back unchanged, and nothing else changes."""
     config = CONFIGS[name]()
-    others = of_others(path, "strange")
-    if refuses_or_does(path, lambda: book.insert_run("strange", None, config)):
+    others = of_others(place, "strange")
+    if refuses_or_does(place, lambda: book.insert_run("strange", None, config)):
         found = book.get_run("strange")
         assert found is not None
         with room_for_depth():
             assert json.loads(found["config_json"]) == config
 
-    assert of_others(path, "strange") == others
+    assert of_others(place, "strange") == others
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_hostile_config_spoils_no_question(book: Ledger, path: Path, name: str) -> None:
+def test_a_hostile_config_spoils_no_question(book: Ledger, place: str, name: str) -> None:
     """Beside a hostile config all questions are answered as before, also those that look into the JSON."""
-    refuses_or_does(path, lambda: book.insert_run("strange", None, CONFIGS[name]()))
+    refuses_or_does(place, lambda: book.insert_run("strange", None, CONFIGS[name]()))
 
     for filters in (
         {"config.training.max_steps": 2000},
@@ -390,34 +397,34 @@ def test_a_hostile_config_spoils_no_question(book: Ledger, path: Path, name: str
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_hostile_config_can_be_said_again(book: Ledger, path: Path, name: str) -> None:
+def test_a_hostile_config_can_be_said_again(book: Ledger, place: str, name: str) -> None:
     """Launching again with the same hostile config is a no-op, as with any other."""
-    if refuses_or_does(path, lambda: book.insert_run("strange", None, CONFIGS[name]())):
-        before = everything(path)
+    if refuses_or_does(place, lambda: book.insert_run("strange", None, CONFIGS[name]())):
+        before = everything(place)
         book.insert_run("strange", None, CONFIGS[name]())
-        assert everything(path) == before
+        assert everything(place) == before
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_hostile_metrics_are_stored_whole_or_refused(book: Ledger, path: Path, name: str) -> None:
+def test_hostile_metrics_are_stored_whole_or_refused(book: Ledger, place: str, name: str) -> None:
     """Hostile final metrics are refused with a clear error or given back unchanged."""
     book.insert_run("strange", None, {})
     metrics = CONFIGS[name]()
-    others = of_others(path, "strange")
-    if refuses_or_does(path, lambda: book.update_run_status("strange", "completed", final_metrics_json=metrics)):
+    others = of_others(place, "strange")
+    if refuses_or_does(place, lambda: book.update_run_status("strange", "completed", final_metrics_json=metrics)):
         found = book.get_run("strange")
         assert found is not None
         with room_for_depth():
             assert json.loads(found["final_metrics_json"]) == metrics
 
-    assert of_others(path, "strange") == others
+    assert of_others(place, "strange") == others
 
 
-def test_a_config_that_contains_itself_comes_to_an_end(book: Ledger, path: Path) -> None:
+def test_a_config_that_contains_itself_comes_to_an_end(book: Ledger, place: str) -> None:
     """A config that contains itself is refused, or stored as plain data; it never fails otherwise."""
     config: dict[str, Any] = {"training": {"batch_size": 4}}
     config["again"] = config
-    if refuses_or_does(path, lambda: book.insert_run("strange", None, config)):
+    if refuses_or_does(place, lambda: book.insert_run("strange", None, config)):
         found = book.get_run("strange")
         assert found is not None
         assert json.loads(found["config_json"])["training"] == {"batch_size": 4}
@@ -476,11 +483,11 @@ RUN_IDS = {
 
 
 @pytest.mark.parametrize("name", RUN_IDS)
-def test_a_strange_run_id_is_stored_as_it_is_or_refused(book: Ledger, path: Path, name: str) -> None:
+def test_a_strange_run_id_is_stored_as_it_is_or_refused(book: Ledger, place: str, name: str) -> None:
     """A strange run id is refused at launch, or every call takes it and gives it back unchanged."""
     run_id = RUN_IDS[name]
-    others = of_others(path, run_id)
-    if refuses_or_does(path, lambda: book.insert_run(run_id, None, {}, "XYZ789")):
+    others = of_others(place, run_id)
+    if refuses_or_does(place, lambda: book.insert_run(run_id, None, {}, "XYZ789")):
         book.update_run_status(run_id, "running")
         book.attach_crash_data(run_id, "error.log")
         book.annotate(run_id, note="seen")
@@ -491,14 +498,14 @@ def test_a_strange_run_id_is_stored_as_it_is_or_refused(book: Ledger, path: Path
         assert {entry["run_id"] for entry in book.timeline(chain_of_custody_id="XYZ789")} == {run_id}
         assert {stored.run_id for stored in book.events(run_id)} == {run_id}
 
-    assert of_others(path, run_id) == others
+    assert of_others(place, run_id) == others
 
 
 @pytest.mark.parametrize("name", RUN_IDS)
-def test_a_strange_run_can_be_voided(book: Ledger, path: Path, name: str) -> None:
+def test_a_strange_run_can_be_voided(book: Ledger, place: str, name: str) -> None:
     """A run with a strange id goes out of the tables and comes back like any other."""
     run_id = RUN_IDS[name]
-    if refuses_or_does(path, lambda: book.insert_run(run_id, None, {})):
+    if refuses_or_does(place, lambda: book.insert_run(run_id, None, {})):
         book.void(run_id, reason="an attack")
         assert [run["run_id"] for run in book.query_runs()] == ["bystander"]
         book.unvoid(run_id, reason="harmless")
@@ -507,27 +514,27 @@ def test_a_strange_run_can_be_voided(book: Ledger, path: Path, name: str) -> Non
 
 
 @pytest.mark.parametrize("run_id", ["", NUL, SURROGATE, "\x00", "\udfff"], ids=ascii)
-def test_an_id_with_nul_or_surrogates_is_refused(book: Ledger, path: Path, run_id: str) -> None:
+def test_an_id_with_nul_or_surrogates_is_refused(book: Ledger, place: str, run_id: str) -> None:
     """Ids that are empty or have NUL or surrogates are refused at launch, and nothing changes."""
-    before = everything(path)
+    before = everything(place)
     with pytest.raises(LedgerError) as caught:
         book.insert_run(run_id, None, {})
 
     assert isinstance(caught.value, ValueError)
-    assert everything(path) == before
+    assert everything(place) == before
 
 
 @pytest.mark.parametrize("argument", ["wandb_run_id", "chain_of_custody_id", "resumes_run_id"])
 @pytest.mark.parametrize("value", [NUL, SURROGATE], ids=["NUL", "surrogate"])
-def test_other_ids_with_nul_or_surrogates_are_refused_too(book: Ledger, path: Path, argument: str, value: str) -> None:
+def test_other_ids_with_nul_or_surrogates_are_refused_too(book: Ledger, place: str, argument: str, value: str) -> None:
     """W&B ids, chains and resumed runs with NUL or surrogates are refused, and nothing changes."""
-    before = everything(path)
+    before = everything(place)
     said: dict[str, Any] = {"run_id": "r1", "wandb_run_id": None, "config_dict": {}} | {argument: value}
     with pytest.raises(LedgerError) as caught:
         book.insert_run(**said)
 
     assert isinstance(caught.value, ValueError)
-    assert everything(path) == before
+    assert everything(place) == before
 
 
 ATTACHING: dict[str, Callable[[Ledger, str], object]] = {
@@ -539,30 +546,30 @@ ATTACHING: dict[str, Callable[[Ledger, str], object]] = {
 
 @pytest.mark.parametrize("name", ATTACHING)
 @pytest.mark.parametrize("value", [NUL, SURROGATE], ids=["NUL", "surrogate"])
-def test_keys_with_nul_or_surrogates_are_refused_too(book: Ledger, path: Path, name: str, value: str) -> None:
+def test_keys_with_nul_or_surrogates_are_refused_too(book: Ledger, place: str, name: str, value: str) -> None:
     """S3 keys and post URLs with NUL or surrogates are refused by name, and nothing changes."""
-    before = everything(path)
+    before = everything(place)
     with pytest.raises(LedgerError, match=name) as caught:
         ATTACHING[name](book, value)
 
     assert isinstance(caught.value, ValueError)
-    assert everything(path) == before
+    assert everything(place) == before
 
 
 @pytest.mark.parametrize("run_id", [None, 7, b"r1", ["r1"], {"run_id": "r1"}, True], ids=repr)
-def test_what_is_no_text_is_no_run_id(book: Ledger, path: Path, run_id: Any) -> None:
+def test_what_is_no_text_is_no_run_id(book: Ledger, place: str, run_id: Any) -> None:
     """A run id that is no text is a clear error, and nothing changes."""
-    before = everything(path)
+    before = everything(place)
     with pytest.raises(LedgerError, match="run_id"):
         book.insert_run(run_id, None, {})
 
-    assert everything(path) == before
+    assert everything(place) == before
 
 
 @pytest.mark.parametrize("run_id", [NUL, SURROGATE, "", "'; DROP TABLE training_runs; --"], ids=ascii)
-def test_asking_for_a_strange_run_is_harmless(book: Ledger, path: Path, run_id: str) -> None:
+def test_asking_for_a_strange_run_is_harmless(book: Ledger, place: str, run_id: str) -> None:
     """get_run of an id that cannot exist gives None or a clear error, and nothing changes."""
-    before = everything(path)
+    before = everything(place)
     try:
         found = book.get_run(run_id)
     except LedgerError as error:
@@ -570,7 +577,7 @@ def test_asking_for_a_strange_run_is_harmless(book: Ledger, path: Path, run_id: 
     else:
         assert found is None
 
-    assert everything(path) == before
+    assert everything(place) == before
 
 
 def test_a_very_long_id_does_not_flood_the_message(book: Ledger) -> None:

@@ -2,10 +2,9 @@
 
 import json
 import re
-import sqlite3
 from collections import UserDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from types import MappingProxyType
@@ -25,6 +24,8 @@ from ledger.errors import (
     WandbRunTaken,
 )
 from ledger.events import Heartbeat, Launched
+from tests.behind import behind
+from tests.places import on_both
 
 CONFIG: dict[str, Any] = {
     "training": {"batch_size": 384, "learning_rate": 1.0e-4, "num_processes": 4, "max_steps": 2000},
@@ -36,11 +37,7 @@ NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 NOON_TEXT = "2026-01-02T12:00:00.000000Z"
 
 
-@pytest.fixture
-def book(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger(tmp_path / "runs.db") as book:
-        book.init_db()
-        yield book
+pytestmark = on_both
 
 
 def row(book: Ledger, run_id: str = "r1") -> dict[str, Any]:
@@ -78,11 +75,10 @@ def hours_ago(hours: float) -> datetime:
     return datetime.now(UTC) - timedelta(hours=hours)
 
 
-def everything(book: Ledger, folder: Path) -> dict[str, list[str]]:
+def everything(place: str) -> dict[str, list[str]]:
     """Give every row of every table."""
-    with closing(sqlite3.connect(folder / "runs.db")) as db:
-        tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        return {name: sorted(map(repr, db.execute(f'SELECT * FROM "{name}"'))) for name in tables}
+    with behind(place, guarded=True) as db:
+        return {name: sorted(map(repr, db.execute(f'SELECT * FROM "{name}"'))) for name in db.tables()}
 
 
 @contextmanager
@@ -196,14 +192,14 @@ def test_a_value_that_does_not_fit_stays_in_the_json(book: Ledger, column: str, 
     assert json.loads(row(book)["config_json"]) == config
 
 
-def test_the_same_launch_again_changes_nothing(book: Ledger, tmp_path: Path) -> None:
+def test_the_same_launch_again_changes_nothing(book: Ledger, place: str) -> None:
     """insert_run again with equal content is a no-op."""
     for _ in range(2):
         book.insert_run("r1", "w1", CONFIG, "ABC123", host="ec2", batch_size=8)
-    before = everything(book, tmp_path)
+    before = everything(place)
     book.insert_run("r1", "w1", CONFIG, "ABC123", host="ec2", batch_size=8)
 
-    assert everything(book, tmp_path) == before
+    assert everything(place) == before
     assert types(book).count("launched") == 1
 
 
@@ -217,9 +213,7 @@ def test_the_same_launch_again_changes_nothing(book: Ledger, tmp_path: Path) -> 
         ("wandb_run_id", {"wandb_run_id": "w2"}),
     ],
 )
-def test_another_launch_of_the_same_run_is_an_error(
-    book: Ledger, tmp_path: Path, named: str, said: dict[str, Any]
-) -> None:
+def test_another_launch_of_the_same_run_is_an_error(book: Ledger, place: str, named: str, said: dict[str, Any]) -> None:
     """insert_run again with other content is RunAlreadyExists naming what differs, and changes nothing."""
     first: dict[str, Any] = {
         "wandb_run_id": "w1",
@@ -229,11 +223,11 @@ def test_another_launch_of_the_same_run_is_an_error(
         "host": "ec2",
     }
     book.insert_run("r1", **first)
-    before = everything(book, tmp_path)
+    before = everything(place)
     with pytest.raises(RunAlreadyExists, match=named):
         book.insert_run("r1", **(first | said))
 
-    assert everything(book, tmp_path) == before
+    assert everything(place) == before
 
 
 def test_only_what_differs_is_named(book: Ledger) -> None:
@@ -270,22 +264,22 @@ def test_any_text_is_a_chain_of_custody_id(book: Ledger, chain: str) -> None:
     assert [entry["run_id"] for entry in book.timeline(chain_of_custody_id=chain)] == ["r1"]
 
 
-def test_an_empty_chain_of_custody_id_is_an_error(book: Ledger, tmp_path: Path) -> None:
+def test_an_empty_chain_of_custody_id_is_an_error(book: Ledger, place: str) -> None:
     """An empty chain of custody id is refused, and nothing is written."""
-    before = everything(book, tmp_path)
+    before = everything(place)
     with refused("chain_of_custody_id"):
         book.insert_run("r1", None, {}, "")
 
-    assert everything(book, tmp_path) == before
+    assert everything(place) == before
 
 
-def test_an_unknown_keyword_of_a_launch_is_an_error(book: Ledger, tmp_path: Path) -> None:
+def test_an_unknown_keyword_of_a_launch_is_an_error(book: Ledger, place: str) -> None:
     """A keyword that insert_run does not have is an error that names the nearest, and nothing is written."""
-    before = everything(book, tmp_path)
+    before = everything(place)
     with refused("instance_id", kind=UnknownKeyword):
         launch(book, "r1", instance_idd="i-1")
 
-    assert everything(book, tmp_path) == before
+    assert everything(place) == before
 
 
 # update_run_status
@@ -340,14 +334,14 @@ def test_every_form_of_a_time_is_the_same_time(book: Ledger, said: Any, status: 
 
 
 @pytest.mark.parametrize("said", ["yesterday", "", "2026-13-45", 5])
-def test_what_is_no_time_is_an_error(book: Ledger, tmp_path: Path, said: Any) -> None:
+def test_what_is_no_time_is_an_error(book: Ledger, place: str, said: Any) -> None:
     """A time that cannot be meant is an error that names its keyword, and nothing is written."""
     launch(book, "r1")
-    before = everything(book, tmp_path)
+    before = everything(place)
     with refused("ended_at"):
         book.update_run_status("r1", "completed", ended_at=said)
 
-    assert everything(book, tmp_path) == before
+    assert everything(place) == before
 
 
 @pytest.mark.parametrize(("said", "seconds"), [(3600, 3600), (3599.6, 3600), (3600.4, 3600), (0.2, 0)])
@@ -393,14 +387,14 @@ def test_final_metrics_may_come_in_many_shapes(book: Ledger, said: Any) -> None:
 
 
 @pytest.mark.parametrize("said", ["[0.5]", "loss: 0.5", "", 0.5])
-def test_final_metrics_that_are_no_object_are_an_error(book: Ledger, tmp_path: Path, said: Any) -> None:
+def test_final_metrics_that_are_no_object_are_an_error(book: Ledger, place: str, said: Any) -> None:
     """Metrics that are no object are an error that names the keyword, and nothing is written."""
     launch(book, "r1")
-    before = everything(book, tmp_path)
+    before = everything(place)
     with refused("final_metrics_json"):
         book.update_run_status("r1", "completed", final_metrics_json=said)
 
-    assert everything(book, tmp_path) == before
+    assert everything(place) == before
 
 
 NOT_FINITE = {"loss": float("nan"), "top": float("inf"), "low": -float("inf"), "step": 2}
@@ -448,15 +442,15 @@ def test_several_concerns_become_several_events(book: Ledger) -> None:
     assert sorted(types(book)) == ["launched", "started", "wandb_attached"]
 
 
-def test_several_concerns_are_one_transaction(book: Ledger, tmp_path: Path) -> None:
+def test_several_concerns_are_one_transaction(book: Ledger, place: str) -> None:
     """When one of several concerns is refused, none is recorded."""
     book.insert_run("r0", "w1", {})
     launch(book, "r1")
-    before = everything(book, tmp_path)
+    before = everything(place)
     with pytest.raises(WandbRunTaken, match="r0"):
         book.update_run_status("r1", "completed", final_metrics_json={"loss": 1}, wandb_run_id="w1")
 
-    assert everything(book, tmp_path) == before
+    assert everything(place) == before
 
 
 @pytest.mark.parametrize("said", [{"duration_seconds": 60}, {"final_metrics_json": {"loss": 0.5}}])
@@ -482,29 +476,29 @@ def test_running_alone_is_no_heartbeat(book: Ledger) -> None:
 @pytest.mark.parametrize(
     ("status", "named"), [("launched", "insert_run"), ("banana", "running"), ("complete", "completed")]
 )
-def test_only_the_four_statuses_can_be_set(book: Ledger, tmp_path: Path, status: str, named: str) -> None:
+def test_only_the_four_statuses_can_be_set(book: Ledger, place: str, status: str, named: str) -> None:
     """'launched' and unknown statuses are errors that name the mend, and nothing is written."""
     launch(book, "r1")
-    before = everything(book, tmp_path)
+    before = everything(place)
     with refused(status, named):
         book.update_run_status("r1", status)
 
-    assert everything(book, tmp_path) == before
+    assert everything(place) == before
 
 
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [("duration", "duration_seconds"), ("final_metrics", "final_metrics_json"), ("wandb_id", "wandb_run_id")],
 )
-def test_an_unknown_keyword_of_an_update_is_an_error(book: Ledger, tmp_path: Path, wrong: str, named: str) -> None:
+def test_an_unknown_keyword_of_an_update_is_an_error(book: Ledger, place: str, wrong: str, named: str) -> None:
     """A keyword that update_run_status does not have is an error that names the nearest one."""
     launch(book, "r1")
-    before = everything(book, tmp_path)
+    before = everything(place)
     said: dict[str, Any] = {wrong: 1}
     with refused(wrong, named, kind=UnknownKeyword):
         book.update_run_status("r1", "completed", **said)
 
-    assert everything(book, tmp_path) == before
+    assert everything(place) == before
 
 
 def test_an_end_reason_that_does_not_exist_is_an_error(book: Ledger) -> None:
@@ -562,14 +556,14 @@ def test_your_own_word_counts(book: Ledger) -> None:
 # attach_crash_data
 
 
-def test_a_crash_needs_at_least_one_key(book: Ledger, tmp_path: Path) -> None:
+def test_a_crash_needs_at_least_one_key(book: Ledger, place: str) -> None:
     """attach_crash_data without any key is an error that names them, and nothing is written."""
     launch(book, "r1")
-    before = everything(book, tmp_path)
+    before = everything(place)
     with refused("error_log_s3_key"):
         book.attach_crash_data("r1")
 
-    assert everything(book, tmp_path) == before
+    assert everything(place) == before
 
 
 @pytest.mark.parametrize("key", ["error_log_s3_key", "crash_report_s3_key", "crash_analysis_s3_key"])
@@ -1036,14 +1030,14 @@ def test_an_amendment_needs_a_reason(book: Ledger) -> None:
     assert types(book) == ["launched"]
 
 
-def test_an_unknown_column_cannot_be_amended(book: Ledger, tmp_path: Path) -> None:
+def test_an_unknown_column_cannot_be_amended(book: Ledger, place: str) -> None:
     """amend of a column that does not exist is an UnknownColumn that names the nearest, and nothing changes."""
     launch(book, "r1")
-    before = everything(book, tmp_path)
+    before = everything(place)
     with refused("hosts", "host", kind=UnknownColumn):
         book.amend("r1", reason="typed wrongly", hosts="ec2")
 
-    assert everything(book, tmp_path) == before
+    assert everything(place) == before
 
 
 @pytest.mark.parametrize(
@@ -1058,26 +1052,26 @@ def test_an_unknown_column_cannot_be_amended(book: Ledger, tmp_path: Path) -> No
         ("exit_code", float("nan")),
     ],
 )
-def test_a_column_cannot_be_amended_to_nonsense(book: Ledger, tmp_path: Path, column: str, value: Any) -> None:
+def test_a_column_cannot_be_amended_to_nonsense(book: Ledger, place: str, column: str, value: Any) -> None:
     """amend with a value that does not fit its column is an error that names the column."""
     launch(book, "r1")
-    before = everything(book, tmp_path)
+    before = everything(place)
     with refused(column):
         book.amend("r1", reason="typed wrongly", **{column: value})
 
-    assert everything(book, tmp_path) == before
+    assert everything(place) == before
 
 
 # void and unvoid
 
 
-def test_a_voided_run_leaves_tables_and_counts(three: Ledger, tmp_path: Path) -> None:
+def test_a_voided_run_leaves_tables_and_counts(three: Ledger, place: str) -> None:
     """void takes a run out of lists, counts and training_runs."""
     three.void("dead", reason="a test")
 
     assert sorted(ids(three.query_runs(limit=None))) == ["bare", "done"]
     assert (three.count_runs(), three.get_stats()["total_runs"], three.get_stats()["crashed"]) == (2, 2, 0)
-    with closing(sqlite3.connect(tmp_path / "runs.db")) as db:
+    with behind(place, guarded=True) as db:
         assert db.execute("SELECT count(*) FROM training_runs WHERE run_id = 'dead'").fetchone() == (0,)
         assert db.execute("SELECT run_id, reason FROM voided_runs").fetchall() == [("dead", "a test")]
 
@@ -1253,14 +1247,14 @@ RECORDING: dict[str, Callable[..., object]] = {
 
 
 @pytest.mark.parametrize("name", RECORDING)
-def test_an_unknown_run_is_an_error_that_names_the_mend(book: Ledger, tmp_path: Path, name: str) -> None:
+def test_an_unknown_run_is_an_error_that_names_the_mend(book: Ledger, place: str, name: str) -> None:
     """Recording something of a run that does not exist is RunNotFound, names the mend, and changes nothing."""
     launch(book, "r1")
-    before = everything(book, tmp_path)
+    before = everything(place)
     with pytest.raises(RunNotFound, match=r"'r2'.*insert_run"):
         RECORDING[name](book, "r2")
 
-    assert everything(book, tmp_path) == before
+    assert everything(place) == before
 
 
 def test_the_timeline_of_an_unknown_run_is_an_error(book: Ledger) -> None:

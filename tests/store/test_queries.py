@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from datetime import UTC, datetime
-from functools import cmp_to_key
+from functools import cache, cmp_to_key
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ledger import Ledger
@@ -32,6 +33,11 @@ from tests.builders import (
     started,
     voided,
 )
+from tests.places import SQLITE, InMemory, Ledgers, on_both
+
+pytestmark = on_both
+# The runs are only asked.
+asked_only = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 Row = dict[str, Any]
 
@@ -87,9 +93,19 @@ class Fleet:
 
 
 @pytest.fixture(scope="module")
-def fleet() -> Iterable[Fleet]:
-    with Ledger(":memory:") as book:
-        yield Fleet(book)
+def fleets(request: pytest.FixtureRequest) -> Iterable[Callable[[str], Fleet]]:
+    """Give the same runs on a kind of database, recorded once."""
+    with ExitStack() as opened:
+        yield cache(
+            lambda kind: Fleet(
+                opened.enter_context(InMemory()() if kind == SQLITE else request.getfixturevalue("pg_ledgers")())
+            )
+        )
+
+
+@pytest.fixture
+def fleet(fleets: Callable[[str], Fleet], database_kind: str) -> Fleet:
+    return fleets(database_kind)
 
 
 def holds(row: Row, column: str, operator: str, value: Any) -> bool:
@@ -144,6 +160,7 @@ def questions(draw: st.DrawFn) -> tuple[str, str, Any]:
     return column.name, operator, draw(values)
 
 
+@asked_only
 @given(st.lists(questions(), min_size=1, max_size=3), st.booleans())
 def test_filters_give_what_they_say(fleet: Fleet, asked: list[Any], voided_too: bool) -> None:
     """The runs that meet all filters, and no others; counting counts the same."""
@@ -174,6 +191,7 @@ def _compare(orders: list[tuple[str, bool]]) -> Any:
     return cmp_to_key(compare)
 
 
+@asked_only
 @given(
     st.lists(st.tuples(st.sampled_from(sorted(COLUMNS)), st.booleans()), min_size=1, max_size=3),
     st.none() | st.integers(0, 60),
@@ -261,6 +279,7 @@ _VALUES = st.sampled_from(
 )
 
 
+@asked_only
 @given(
     st.sampled_from([(root, path) for root, (_, paths) in PATHS.items() for path in paths]),
     st.sampled_from(["is", "not", "min", "max", "has", "contains"]),
@@ -322,9 +341,9 @@ def test_what_is_no_number_stands_for_none(book: Ledger, text: str) -> None:
     assert book.count_runs({"config.x": " 10 "}) == 1
 
 
-def test_true_is_not_one() -> None:
+def test_true_is_not_one(ledgers: Ledgers) -> None:
     """Python takes True for 1; what was asked before does not change what a question means."""
-    with Ledger(":memory:") as book:
+    with ledgers() as book:
         said = {"true": True, "one": 1, "text": "1", "false": False, "zero": 0}
         book.append([launched(0, run=run, config={"x": value}) for run, value in said.items()])
 
@@ -348,6 +367,7 @@ def test_true_is_not_one() -> None:
             ]
 
 
+@asked_only
 @given(st.lists(st.sampled_from(["paper", "bad", "all", "pap", "%"]), max_size=2), st.booleans())
 def test_tags_go_by_membership(fleet: Fleet, tags: list[str], without: bool) -> None:
     """A run that bears any of the tags; not_tags is every other run."""
@@ -390,9 +410,9 @@ def test_documented_filters_give_what_they_say(fleet: Fleet, filters: dict[str, 
     assert [row["run_id"] for row in found] == [row["run_id"] for row in fleet.rows if not row["voided"] and meets(row)]
 
 
-def test_ages_are_counted_back_from_now() -> None:
+def test_ages_are_counted_back_from_now(ledgers: Ledgers) -> None:
     """ "7d" and "12h" are so long ago."""
-    with Ledger(":memory:") as book:
+    with ledgers() as book:
         book.insert_run("new", None, {})
         book.insert_run("old", None, {}, at=datetime.fromtimestamp(datetime.now(UTC).timestamp() - 10 * 86400, UTC))
 
@@ -401,9 +421,9 @@ def test_ages_are_counted_back_from_now() -> None:
         assert book.count_runs({"created_after": "2w"}) == 2
 
 
-def test_the_newest_hundred_come_by_default() -> None:
+def test_the_newest_hundred_come_by_default(ledgers: Ledgers) -> None:
     """Newest first, at most a hundred, voided ones left out."""
-    with Ledger(":memory:") as book:
+    with ledgers() as book:
         book.append([launched(number, run=f"run-{number}") for number in range(120)])
         found = book.query_runs()
 

@@ -20,7 +20,6 @@ from ledger.errors import PositionUnknown
 from ledger.events import Recorded
 from ledger.store.postgres import listening
 from tests.builders import heartbeat, launched, started, trials
-from tests.postgres.cluster import Cluster
 from tests.postgres.hands import CONDITIONS, Readers, Seen, Undone, hands, holding, naive_look
 from tests.postgres.server import Server
 from tests.postgres.test_writers import in_order_of_versions

@@ -89,7 +89,7 @@ def folded_runs(
     """
     waiting = _Waiting(bounds, witness)
     page = _page(bounds.shape(), witnessed=witness is not None)
-    after, more, size = -(2**63), True, PAGE // 16
+    after, more, size = -(2**63), True, max(1, PAGE // 16)
     while more:
         with read() as connection:
             rows = page.run(connection, bounds.values(after=after, size=size)).fetchall()

@@ -86,8 +86,10 @@ def look(connection: Connection, after: int, wanted: Wanted, way: str = WAY) -> 
 
 def _look_below_horizon(connection: Connection, after: int, wanted: Wanted) -> Look:
     seen = place_of(connection, after)
-    asked = {"transaction": seen.transaction, "after": seen.position, "most": POSITIONS_MAX}
+    asked = {"transaction": seen.transaction, "after": seen.position, "most": POSITIONS_MAX, "elsewhere": list[str]()}
     found = _STRETCH.run(connection, asked).fetchone()
+    if found is None and (elsewhere := [xid for (xid,) in _ELSEWHERE.run(connection, asked)]):
+        found = _STRETCH.run(connection, {**asked, "elsewhere": elsewhere}).fetchone()
     if found is None:
         return Look((), after)
     until = Place(*found)
@@ -145,9 +147,18 @@ _PLACE = said(
 _STRETCH = said(
     "SELECT transaction_id, position FROM ("
     " SELECT transaction_id, position FROM training_events"
-    " WHERE (transaction_id, position) > (:transaction, :after) AND transaction_id < ledger_horizon()"
+    " WHERE (transaction_id, position) > (:transaction, :after)"
+    "  AND transaction_id < ledger_horizon(CAST(:elsewhere AS xid[]))"
     " ORDER BY transaction_id, position LIMIT :most"
     ") AS stretch ORDER BY transaction_id DESC, position DESC LIMIT 1"
+)
+# Where events are behind a place, and not to be seen yet: the transactions that will bring none here, for they are of
+# other databases, or a vacuum's. This is read before the snapshot that lists who goes on, so that none is missed.
+_ELSEWHERE = said(
+    "SELECT l.transactionid::text FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid"
+    " WHERE l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock' AND l.granted"
+    "  AND (a.datname <> current_database() OR a.backend_type = 'autovacuum worker')"
+    "  AND EXISTS (SELECT 1 FROM training_events WHERE (transaction_id, position) > (:transaction, :after))"
 )
 _NEWEST_ON_FILE = said("SELECT seq FROM sqlite_sequence WHERE name = 'training_events'")
 _EVENT_AT = said("SELECT event_id FROM training_events WHERE position = :position")

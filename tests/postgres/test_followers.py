@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from itertools import islice
 from pathlib import Path
@@ -20,7 +20,6 @@ from ledger.errors import PositionUnknown
 from ledger.events import Recorded
 from ledger.store.postgres import listening
 from tests.builders import heartbeat, launched, started, trials
-from tests.postgres.cluster import Cluster
 from tests.postgres.hands import CONDITIONS, Readers, Seen, Undone, hands, holding, naive_look
 from tests.postgres.server import Server
 from tests.postgres.test_writers import in_order_of_versions
@@ -106,20 +105,6 @@ def test_an_open_transaction_holds_followers_back_and_nobody_else(book: Ledger, 
         assert follower.sees_nothing()
 
     assert [getattr(follower.next(), "run_id", None) for _ in range(2)] == ["slow", "quick"]
-
-
-def test_another_databases_transaction_makes_it_late_and_no_more(
-    book: Ledger, pg_cluster: Cluster, new_postgres_url: Any
-) -> None:
-    """Whatever somebody does elsewhere on the same server, each event comes to followers when he has ended."""
-    follower = Follower(book)
-    with psycopg.connect(new_postgres_url()) as elsewhere:
-        elsewhere.execute("CREATE TABLE t (a int)")
-        book.append([started(), heartbeat()])
-        assert follower.sees_nothing()
-        elsewhere.rollback()
-
-    assert follower.positions(2) == [1, 2]
 
 
 def test_a_run_comes_in_the_order_of_its_versions(book: Ledger, postgres_url: str) -> None:
@@ -404,3 +389,21 @@ def test_followers_on_a_hot_standby(tmp_path: Path) -> None:
                 assert seen == [Seen(e.position, e.event_id, e.run_id, e.version) for e in islice(book.follow(), 201)]
                 assert in_order_of_versions(seen)
                 server.wait_for()
+
+
+def test_what_goes_on_in_another_database_holds_nobody_back(
+    postgres_url: str, new_postgres_url: Callable[[], str]
+) -> None:
+    """A snapshot counts the transactions of the whole server; those of another database bring no event here."""
+    with psycopg.connect(new_postgres_url()) as elsewhere, psycopg.connect(postgres_url) as here:
+        elsewhere.execute("SELECT pg_current_xact_id()")
+        with Ledger(postgres_url) as book:
+            book.append([launched(), started()])
+            seen: list[int] = []
+            assert book.subscription("s").for_each(lambda event: seen.append(event.position)) == 2
+            here.execute("SELECT pg_current_xact_id()")
+            book.append(heartbeat())
+            assert book.subscription("s").for_each(lambda event: seen.append(event.position)) == 0
+            here.commit()
+            assert book.subscription("s").for_each(lambda event: seen.append(event.position)) == 1
+            assert seen == [1, 2, 3]

@@ -210,7 +210,7 @@ ON_POSTGRESQL = {
     "a guard of one column only": (f"DROP TRIGGER training_events_no_update ON {EVENTS}\nCREATE TRIGGER training_events_no_update BEFORE UPDATE OF type ON {EVENTS} FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse()\nALTER TABLE {EVENTS} ENABLE ALWAYS TRIGGER training_events_no_update", "trigger"),
     "a trigger of one's own": (f"CREATE TRIGGER mine BEFORE INSERT ON {EVENTS} FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()", "trigger"),
     "a rule": (f"CREATE RULE mine AS ON INSERT TO {EVENTS} DO INSTEAD NOTHING", "rule"),
-    "another horizon": ("CREATE OR REPLACE FUNCTION ledger_horizon() RETURNS bigint LANGUAGE sql STABLE AS $$ SELECT 9 $$", "function"),
+    "another horizon": ("CREATE OR REPLACE FUNCTION ledger_horizon(elsewhere xid[] DEFAULT '{}') RETURNS bigint LANGUAGE sql STABLE AS $$ SELECT 9 $$", "function"),
     "a key": (f"ALTER TABLE {EVENTS} DROP CONSTRAINT training_events_version", "index"),
     "a primary key": ("ALTER TABLE training_runs DROP CONSTRAINT training_runs_pkey", "index"),
     "an index in another order": ("DROP INDEX training_runs_newest\nCREATE INDEX training_runs_newest ON training_runs (created_at, run_id)", "index"),

@@ -15,10 +15,10 @@ _FACTS = said(
     " (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),"
     " CAST(current_setting('max_connections') AS int), pg_is_in_recovery()"
 )
-# Who writes holds the horizon, in whichever database of the server.
+# Who writes holds the horizon, whatever he writes; what is of other databases does not.
 _OLDEST = said(
     "SELECT pid, coalesce(application_name, ''), CAST(extract(epoch FROM now() - xact_start) AS double precision)"
-    " FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid()"
+    " FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() AND datname = current_database()"
     f" AND xact_start < now() - interval '{LONG_SECONDS} seconds' ORDER BY xact_start LIMIT 1"
 )
 

@@ -21,6 +21,7 @@ from ledger.store.statements import StoredRow
 __all__ = ["ServerConnection", "connect"]
 
 _MOMENT_LENGTH = 19  # of "2025-11-25 10:30:00"
+_HAS_TRANSACTION_TIMEOUT = 170000
 _CURSORS = count(1)
 _LOOKS_SECONDS = 0.1
 _ROWS_MIN, _ROWS_MAX, _LENGTH_WANTED = 4, 500, 200_000  # held at a time: rows, or characters
@@ -139,6 +140,8 @@ def connect(
         made.adapters.register_loader("float8", _RealLoader)
         _check_encoding(made)
         made.execute(_SETTINGS, (f"{max(1, int(lock_seconds_max * 1000))}ms", synchronous == "FULL"))
+        if made.info.server_version >= _HAS_TRANSACTION_TIMEOUT:
+            made.execute("SET transaction_timeout = 0")
     except BaseException:
         made.close()
         raise
@@ -161,7 +164,9 @@ SELECT set_config('timezone', 'UTC', false), set_config('datestyle', 'ISO', fals
   set_config('intervalstyle', 'postgres', false), set_config('extra_float_digits', '1', false),
   set_config('client_encoding', 'UTF8', false), set_config('standard_conforming_strings', 'on', false),
   set_config('statement_timeout', '0', false), set_config('idle_in_transaction_session_timeout', '0', false),
-  set_config('default_transaction_read_only', 'off', false),
+  set_config('idle_session_timeout', '0', false), set_config('default_transaction_read_only', 'off', false),
+  set_config('default_transaction_isolation', 'read committed', false), set_config('transform_null_equals', 'off', false),
+  set_config('quote_all_identifiers', 'off', false),
   set_config('lock_timeout', %s, false),
   set_config('synchronous_commit', CASE WHEN %s THEN CASE session.commits WHEN 'off' THEN 'on' ELSE session.commits END
     ELSE 'off' END, false)

@@ -110,8 +110,8 @@ class Ticking:
 
 def answers(book: Ledger, batches: list[list[Event]]) -> dict[str, Any]:
     """Record events by a clock of its own, and return all that the ledger then answers, as it is spelled."""
+    book.init_db()
     with origin.replaced(Ticking()):
-        book.init_db()
         for batch in batches:
             book.append(batch)
         runs = sorted({event.run_id for batch in batches for event in batch})
@@ -131,10 +131,10 @@ def answers(book: Ledger, batches: list[list[Event]]) -> dict[str, Any]:
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Return where two sets of answers part: what is large would take pytest minutes to compare."""
     found: list[tuple[str, str, str]] = []
-    for name in one:
-        if one[name] != other[name]:
-            at = len(os.path.commonprefix([one[name], other[name]]))
-            found.append((name, one[name][at - 40 : at + 40], other[name][at - 40 : at + 40]))
+    for name, said in one.items():
+        if said != other[name]:
+            at = len(os.path.commonprefix([said, other[name]]))
+            found.append((name, said[at - 40 : at + 40], other[name][at - 40 : at + 40]))
     return found
 
 

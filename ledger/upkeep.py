@@ -153,7 +153,7 @@ class Upkeep(Handle):
         from ledger.store.merging import Merged, merge_source
 
         if not sources:
-            raise AskedWrongly("merge(...) needs a source: another ledger's file, an export, or a spool.")
+            raise AskedWrongly("merge(...) needs a source: another ledger's file or URL, an export, or a spool.")
         merged = Merged(proved=True)
         for place in sources:
             with opened_source(place) as source:

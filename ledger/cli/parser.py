@@ -248,7 +248,7 @@ def _export(words: Words) -> None:
 
 def _merge(words: Words) -> None:
     words.add_argument(
-        "sources", metavar="SOURCE", nargs="+", help="another ledger's file, an export, or a spool's folder"
+        "sources", metavar="SOURCE", nargs="+", help="another ledger's file or URL, an export, or a spool's folder"
     )
 
 

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ledger.errors import NotConfigured
+from ledger.errors import HalfConfigured, NotConfigured
+from ledger.settings import Settings
 
 if TYPE_CHECKING:
     from ledger.api import Ledger
     from ledger.asking import Asking
 
-__all__ = ["asked", "opened"]
+__all__ = ["asked", "lies_on_server", "opened"]
 
 
 @contextmanager
@@ -28,6 +29,16 @@ def opened(said: Namespace) -> Iterator[Ledger]:
                 "Set it to a ledger, or give one with --db."
             )
         yield ledger
+
+
+def lies_on_server(said: Namespace) -> bool:
+    """Whether the ledger that is meant is one on PostgreSQL; where none is named, it is not."""
+    try:
+        return Settings.read(said.db).url.startswith("postgres")
+    except HalfConfigured:
+        raise
+    except NotConfigured:
+        return False
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ledger.cli import explaining
 from ledger.cli.output import counted, say, say_document, watched
-from ledger.cli.place import opened
+from ledger.cli.place import lies_on_server, opened
 from ledger.errors import shortened
 from ledger.table import visible
 
@@ -112,10 +112,13 @@ def restore_backup(said: Namespace) -> int:
 
 
 def schema(said: Namespace) -> int:
-    """Print the schema as SQL that the sqlite3 shell runs. With --json: {"schema": the same text}."""
-    from ledger.schema import schema_text
+    """Print the schema as SQL: that of a file, or of PostgreSQL where the ledger lies there, which is not asked.
 
-    text = schema_text()
+    The sqlite3 shell and psql run it. With --json: {"schema": the same text}.
+    """
+    from ledger.schema import schema_text, server_schema_text
+
+    text = server_schema_text() if lies_on_server(said) else schema_text()
     if said.as_json:
         say_document({"schema": text})
     else:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from functools import cache, lru_cache
+from functools import cache, lru_cache, reduce
+from operator import or_
 from types import NoneType
 from typing import get_args, get_type_hints
 
@@ -120,6 +121,6 @@ def _fields(type: str) -> tuple[dict[str, Takes], frozenset[str]]:
 
 
 def _of_type(hint: object) -> Takes:
-    said, *others = get_args(hint) if NoneType in get_args(hint) else (hint,)
-    wanted = said if others in ([], [NoneType]) else hint
+    said = get_args(hint) if NoneType in get_args(hint) else (hint,)
+    wanted = reduce(or_, (kind for kind in said if kind is not NoneType))  # which may be a choice of several itself
     return next((takes for declared, takes in _TAKEN if declared == wanted), lambda _: False)

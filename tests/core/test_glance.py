@@ -16,7 +16,7 @@ from ledger.events import EVENT_TYPES, Event, Fact, Recorded
 from ledger.events import fact as facts
 from ledger.events.fact import checked
 from ledger.events.glance import source_beyond_doubt
-from tests.builders import NOON, completed, launched, metrics_logged, started
+from tests.builders import NOON, completed, heartbeat, launched, metrics_logged, started
 from tests.strategies import HUGE, ODD_NUMBERS, ODD_TEXTS, events, mappings, strangers
 
 NONE_OF_IT = [None, True, False, [], {}, [1], {"a": 1}, {"a": [1], "b": []}, 0.5, "", " ", "7", "yes", *ODD_NUMBERS]
@@ -63,8 +63,12 @@ def test_what_was_recorded_passes(event: Event) -> None:
 
 
 @pytest.mark.parametrize(
-    "event", [launched(0, config={"a": {"b": [1]}}), started(0), completed(0), metrics_logged(0, columns={"a": [1]})]
-)
+    "event",
+    [
+        launched(0, config={"a": {"b": [1]}}), started(0), completed(0, exit_code=0, duration_seconds=7),
+        metrics_logged(0, columns={"a": [1]}), heartbeat(0, step=7, duration_seconds=9, lease_seconds=30, metrics={"a": 1}),
+    ],
+)  # fmt: skip
 def test_the_usual_passes_at_a_glance(event: Event) -> None:
     """No class is asked for what comes by the million."""
     assert facts._beyond_doubt(of(event)) is not None

@@ -48,6 +48,7 @@ VERBS: dict[str, list[str]] = {
     "import": ["wandb", "{log}"],
     "adopt": ["{old}"],
     "copy": ["--to", "{new}"],
+    "grants": ["--role", "reader"],
     "schema": [],
     "doctor": ["--no-verify"],
     "demo": [],

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ledger import Ledger, origin
-from ledger.errors import NotALedger
+from ledger.errors import LedgerUnreachable, NotALedger
 from ledger.events import Event, Launched
 from ledger.store.postgres.database import ServerDatabase
 from tests.builders import NOON, amended, annotated, completed, heartbeat, launched, metrics_logged, started, trials
@@ -110,8 +110,8 @@ class Ticking:
 
 def answers(book: Ledger, batches: list[list[Event]]) -> dict[str, Any]:
     """Record events by a clock of its own, and return all that the ledger then answers, as it is spelled."""
+    book.init_db()
     with origin.replaced(Ticking()):
-        book.init_db()
         for batch in batches:
             book.append(batch)
         runs = sorted({event.run_id for batch in batches for event in batch})
@@ -131,10 +131,10 @@ def answers(book: Ledger, batches: list[list[Event]]) -> dict[str, Any]:
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Return where two sets of answers part: what is large would take pytest minutes to compare."""
     found: list[tuple[str, str, str]] = []
-    for name in one:
-        if one[name] != other[name]:
-            at = len(os.path.commonprefix([one[name], other[name]]))
-            found.append((name, one[name][at - 40 : at + 40], other[name][at - 40 : at + 40]))
+    for name, said in one.items():
+        if said != other[name]:
+            at = len(os.path.commonprefix([said, other[name]]))
+            found.append((name, said[at - 40 : at + 40], other[name][at - 40 : at + 40]))
     return found
 
 
@@ -223,6 +223,13 @@ def test_every_text_is_in_the_order_of_code_points(postgres_url: str) -> None:
     )
     with closing(psycopg.connect(postgres_url)) as connection:
         assert connection.execute(asked).fetchall() == []
+
+
+def test_a_server_that_is_too_old_is_refused(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says which version it is, and which is wanted."""
+    monkeypatch.setattr("ledger.store.postgres.connection.VERSION_MIN", 990000)
+    with Ledger(postgres_url) as book, pytest.raises(LedgerUnreachable, match=r"is PostgreSQL \d+.*needs 99 or newer"):
+        book.append(launched(0))
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])

@@ -396,8 +396,8 @@ def test_what_is_no_source_is_an_error(book: Ledger, tmp_path: Path, make: Any, 
     assert (place.exists(), list(book.events())) == (before, [])
 
 
-@pytest.mark.parametrize("place", ["spool://{}", "{}"])
-def test_a_spool_is_a_source(book: Ledger, tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize("spelled", ["spool://{}", "{}"])
+def test_a_spool_is_a_source(book: Ledger, tmp_path: Path, spelled: str) -> None:
     """By its URL or its folder; a line that was torn was never acknowledged, one that was changed is refused."""
     folder = tmp_path / "spool"
     with Ledger(f"spool://{folder}") as spool:
@@ -406,7 +406,7 @@ def test_a_spool_is_a_source(book: Ledger, tmp_path: Path, place: str) -> None:
     text = file.read_text()
     file.write_text(text.replace("started", "failed") + text[:100])
 
-    found = book.merge(place.format(folder))
+    found = book.merge(spelled.format(folder))
 
     assert (counts(found), found.proved) == ((3, 2, 0, 1), True)
     assert found.refusals[0].where == f"{file.name}:2"

@@ -15,12 +15,13 @@ from psycopg.adapt import Buffer, Loader
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import PipelineStatus, TransactionStatus
 
-from ledger.errors import NotALedger
+from ledger.errors import LedgerUnreachable, NotALedger
 from ledger.store.statements import StoredRow
 
 __all__ = ["ServerConnection", "connect"]
 
 _MOMENT_LENGTH = 19  # of "2025-11-25 10:30:00"
+VERSION_MIN = 140000
 _HAS_TRANSACTION_TIMEOUT = 170000
 _CURSORS = count(1)
 _LOOKS_SECONDS = 0.1
@@ -138,6 +139,7 @@ def connect(
     try:
         made.adapters.register_loader("timestamptz", _MomentLoader)
         made.adapters.register_loader("float8", _RealLoader)
+        _check_version(made)
         _check_encoding(made)
         made.execute(_SETTINGS, (f"{max(1, int(lock_seconds_max * 1000))}ms", synchronous == "FULL"))
         if made.info.server_version >= _HAS_TRANSACTION_TIMEOUT:
@@ -146,6 +148,15 @@ def connect(
         made.close()
         raise
     return made
+
+
+def _check_version(connection: ServerConnection) -> None:
+    version = connection.info.server_version
+    if version < VERSION_MIN:
+        raise LedgerUnreachable(
+            f"the server of the database {connection.info.dbname} is PostgreSQL {version // 10000}, and the "
+            f"ledger needs {VERSION_MIN // 10000} or newer. Update the server, or keep the ledger in a file."
+        )
 
 
 def _check_encoding(connection: ServerConnection) -> None:
@@ -165,7 +176,8 @@ SELECT set_config('timezone', 'UTC', false), set_config('datestyle', 'ISO', fals
   set_config('client_encoding', 'UTF8', false), set_config('standard_conforming_strings', 'on', false),
   set_config('statement_timeout', '0', false), set_config('idle_in_transaction_session_timeout', '0', false),
   set_config('idle_session_timeout', '0', false), set_config('default_transaction_read_only', 'off', false),
-  set_config('default_transaction_isolation', 'read committed', false), set_config('transform_null_equals', 'off', false),
+  set_config('default_transaction_isolation', 'read committed', false),
+  set_config('transform_null_equals', 'off', false), set_config('quote_all_identifiers', 'off', false),
   set_config('lock_timeout', %s, false),
   set_config('synchronous_commit', CASE WHEN %s THEN CASE session.commits WHEN 'off' THEN 'on' ELSE session.commits END
     ELSE 'off' END, false)

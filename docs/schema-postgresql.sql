@@ -331,17 +331,13 @@ CREATE FUNCTION ledger_transaction() RETURNS bigint LANGUAGE sql STABLE AS $$
   SELECT pg_current_xact_id()::text::bigint + ledger_shift()
 $$;
 
-CREATE FUNCTION ledger_horizon() RETURNS bigint LANGUAGE sql STABLE AS $$
+CREATE FUNCTION ledger_horizon(elsewhere xid[] DEFAULT '{}') RETURNS bigint LANGUAGE sql STABLE AS $$
   SELECT CASE
     WHEN newest >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint + shift THEN newest + 1
-    WHEN newest < pg_snapshot_xmin(pg_current_snapshot())::text::bigint + shift OR pg_is_in_recovery()
-      THEN pg_snapshot_xmin(pg_current_snapshot())::text::bigint + shift
+    WHEN elsewhere = '{}' OR pg_is_in_recovery() THEN pg_snapshot_xmin(pg_current_snapshot())::text::bigint + shift
     ELSE shift + coalesce(
       (SELECT min(going_on::text::bigint) FROM pg_snapshot_xip(pg_current_snapshot()) AS going_on
-       WHERE going_on::xid NOT IN (
-         SELECT l.transactionid FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
-         WHERE l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock' AND l.granted
-           AND (a.datname <> current_database() OR a.backend_type = 'autovacuum worker'))),
+       WHERE going_on::xid <> ALL (elsewhere)),
       pg_snapshot_xmax(pg_current_snapshot())::text::bigint)
   END
   FROM (SELECT (SELECT max(transaction_id) FROM training_events) AS newest, ledger_shift() AS shift) AS known

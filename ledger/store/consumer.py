@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ledger.events.fact import Recorded
 from ledger.store import subscriptions
 from ledger.store.database import Database
-from ledger.store.following import Wanted, look
+from ledger.store.following import Look, Wanted, look
 from ledger.store.own_tables import attempt, attempt_within
 from ledger.store.statements import Connection
 from ledger.store.waiting import Waiting
@@ -65,11 +65,7 @@ class Consumer:
 
     def step(self) -> bool:
         """Look once and deliver what is there; return whether there was anything new to see."""
-        with self._database.read() as connection:
-            there = subscriptions.checkpoint(connection, self._terms.name).position
-            if there != self._since:
-                self._since = self._seen = there
-            found = look(connection, self._seen, self._terms.wanted, f"subscription({self._terms.name!r}).rewind(...)")
+        found = self._database.ask(self._look)
         new = bool(found.events) or found.until != self._seen
         if new:
             self._waiting.came()
@@ -84,6 +80,12 @@ class Consumer:
         if time.monotonic() - self._noted_at > NOTE_SECONDS:
             self.note()
         return new
+
+    def _look(self, connection: Connection) -> Look:
+        there = subscriptions.checkpoint(connection, self._terms.name).position
+        if there != self._since:
+            self._since = self._seen = there
+        return look(connection, self._seen, self._terms.wanted, f"subscription({self._terms.name!r}).rewind(...)")
 
     def note(self) -> None:
         """Move the checkpoint over what was looked at and is not wanted."""

@@ -35,6 +35,9 @@ class Database(Protocol):
     def read(self) -> AbstractContextManager[Connection]:
         """Read; each statement sees what is committed when it starts. Raises NoLedger where there is none."""
 
+    def ask(self, work: Callable[[Connection], T]) -> T:
+        """Read with *work*, and again from its start where the line was lost: for who goes on for ever."""
+
     def snapshot(self) -> AbstractContextManager[Connection]:
         """Read one state of the ledger, whatever is committed meanwhile."""
 

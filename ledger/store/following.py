@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -51,15 +51,17 @@ class Look(NamedTuple):
 def follow(database: Database, after: int, wanted: Wanted) -> Generator[Recorded, None, None]:
     """Yield wanted events behind *after* for ever; raise PositionUnknown where another ledger was put in place."""
     event_id: str | None = None
-    with database.read() as connection:
-        after = standing_at(connection, after)
+
+    def see(connection: Connection) -> tuple[Look, str | None]:
+        if event_id not in (None, event_at(connection, after)):
+            raise PositionUnknown(after, newest_position(connection), WAY)
+        found = look(connection, after, wanted)
+        return found, event_at(connection, found.until)
+
+    after = database.ask(partial(standing_at, position=after))
     with closing(database.waiting()) as waiting:
         while True:
-            with database.read() as connection:
-                if event_id not in (None, event_at(connection, after)):
-                    raise PositionUnknown(after, newest_position(connection), WAY)
-                found = look(connection, after, wanted)
-                event_id = event_at(connection, found.until)
+            found, event_id = database.ask(see)
             if found.until == after:
                 waiting.wait()
             else:

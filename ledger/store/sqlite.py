@@ -126,6 +126,11 @@ class SQLiteDatabase:
                 reader.connection = cast("sqlite3.Connection", pooled.driver_connection)
                 yield reader.connection
 
+    def ask(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Read with *work*."""
+        with self.read() as connection:
+            return work(connection)
+
     @contextmanager
     def _counted(self) -> Iterator[_Reader]:
         reader = _Reader()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
 from ledger import Ledger
+from ledger.events import Recorded
 from tests.postgres.server import DURABLE, Server
-from tests.postgres.writer import Writer, go_on, writing
+from tests.postgres.writer import SECONDS_MAX, SHARED, Writer, go_on, writing
 
 FULL = os.environ.get("LEDGER_PROOF") == "full"
 KILLS = 20 if FULL else 2
@@ -62,3 +65,53 @@ def test_a_standby_takes_over(number: int) -> None:
                 standby.promote()
                 go_on(writers, 10)
                 assert_all_is_there(url, writers)
+
+
+def test_followers_go_on_over_a_kill() -> None:
+    """Who follows and who is subscribed is not ended by the server's end, and gets each event, the follower once."""
+    followed: list[str] = []
+    delivered: set[str] = set()
+    with Server.start(DURABLE) as server:
+        url = server.create_database("ledger")
+        with Ledger(url) as book, Ledger(url) as other, writing(url, 2) as writers, ThreadPoolExecutor() as threads:
+            go_on(writers, 5)
+            following = threads.submit(follow, book, followed)
+            consuming = threads.submit(consume, other, delivered)
+            for _ in range(KILLS):
+                go_on(writers, 10)
+                server.kill()
+                server.restart()
+            go_on(writers, 10)
+            said = [writer.stop() for writer in writers]
+            with Ledger(url) as last:
+                events = [event.event_id for event in last.events()]
+                last.void(SHARED, reason=LAST)
+            following.result(SECONDS_MAX)
+            consuming.result(SECONDS_MAX)
+    assert said == ["", ""]
+    assert sorted(followed[:-1]) == sorted(events)
+    assert delivered >= set(events)
+
+
+LAST = "this is the last"
+
+
+def follow(book: Ledger, seen: list[str]) -> None:
+    for event in book.follow():
+        seen.append(event.event_id)
+        if event.type == "voided":
+            return
+
+
+class Done(BaseException):
+    """A consumer goes on for ever; this ends it."""
+
+
+def consume(book: Ledger, seen: set[str]) -> None:
+    def handle(event: Recorded) -> None:
+        seen.add(event.event_id)
+        if event.type == "voided":
+            raise Done
+
+    with suppress(Done):
+        book.subscription("s").for_each(handle, follow=True)

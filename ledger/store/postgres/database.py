@@ -123,7 +123,7 @@ class ServerDatabase:
             connection.silence_seconds_max = self._busy_seconds_max + SILENCE_SECONDS
             try:
                 self._open_for_writing(connection)
-                with connection.pipeline() if briefly and Pipeline.is_supported() else nullcontext():
+                with _piped(connection) if briefly and Pipeline.is_supported() else nullcontext():
                     connection.begin()
                     yield connection
                     ended = connection.execute("COMMIT")
@@ -143,6 +143,18 @@ class ServerDatabase:
         with self.translating(), self._borrowed(seconds_max, self._patience(seconds_max)) as connection:
             self._open_for_reading(connection)
             yield connection
+
+    def ask(self, work: Callable[[ServerConnection], T]) -> T:
+        """Read with *work*, and again from its start where it failed for what passes."""
+        patience, mine = self._patience(None), self._mine
+        while True:
+            try:
+                with self.read() as connection:
+                    return work(connection)
+            except LedgerUnreachable as exc:
+                if mine is not self._mine or not patience.may_try_again(exc):
+                    raise
+                _log.debug("asked again: %s", exc)
 
     @contextmanager
     def snapshot(self) -> Iterator[ServerConnection]:
@@ -307,6 +319,23 @@ def _answers(connection: ServerConnection) -> bool:
     except psycopg.Error:
         return False
     return True
+
+
+@contextmanager
+def _piped(connection: ServerConnection) -> Iterator[None]:
+    """Send what is inside without waiting for each answer; what fails there is said once, by its own exception."""
+    failed: psycopg.Error | None = None
+    try:
+        with connection.pipeline():
+            try:
+                yield
+            except psycopg.Error as exc:
+                failed = exc
+    except psycopg.Error:
+        if failed is None:
+            raise
+    if failed is not None:
+        raise failed
 
 
 def _check_committed(ended: psycopg.Cursor[StoredRow], place: str) -> None:

@@ -29,6 +29,7 @@ from ledger.store import log, replay
 from ledger.store.postgres.functions import GUARDS
 from ledger.store.reading import EVENT_COLUMNS
 from tests.builders import completed, heartbeat, launched, metrics_logged, shown, started, told, trials
+from tests.places import on_server
 from tests.postgres.server import Server
 from tests.store.crowd import ROOT
 from tests.store.test_copy import stored
@@ -451,12 +452,13 @@ def test_a_server_merged_into_itself_is_as_it_was(postgres_url: str) -> None:
         assert list(book.events()) == before
 
 
-def test_a_database_without_a_ledger_is_no_source(book: Ledger, postgres_url: str) -> None:
+@on_server
+def test_a_database_without_a_ledger_is_no_source(book: Ledger, bare_place: str) -> None:
     """It is named, and nothing is made in it."""
-    ask(postgres_url, "CREATE TABLE notes (a int)")
+    ask(bare_place, "CREATE TABLE notes (a int)")
     with pytest.raises(NotALedger, match="has no ledger"):
-        book.merge(postgres_url)
-    assert ask(postgres_url, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == [("notes",)]
+        book.merge(bare_place)
+    assert ask(bare_place, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == [("notes",)]
 
 
 def test_a_server_of_another_version_is_read_as_it_stands(book: Ledger, postgres_url: str) -> None:

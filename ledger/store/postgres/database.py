@@ -123,7 +123,7 @@ class ServerDatabase:
             connection.silence_seconds_max = self._busy_seconds_max + SILENCE_SECONDS
             try:
                 self._open_for_writing(connection)
-                with connection.pipeline() if briefly and Pipeline.is_supported() else nullcontext():
+                with _sent_together(connection) if briefly and Pipeline.is_supported() else nullcontext():
                     connection.begin()
                     yield connection
                     ended = connection.execute("COMMIT")
@@ -290,6 +290,20 @@ class ServerDatabase:
             inherited.sever()
         self._open = weakref.WeakSet()
         self._begin_anew()
+
+
+@contextmanager
+def _sent_together(connection: ServerConnection) -> Iterator[None]:
+    """Send what nobody waits for with what comes behind it. What has failed is raised once, and not warned of, too."""
+    together = connection.pipeline()
+    together.__enter__()
+    try:
+        yield
+    except BaseException:
+        with suppress(psycopg.Error):
+            together.__exit__(None, None, None)
+        raise
+    together.__exit__(None, None, None)
 
 
 def _has_word(connection: ServerConnection) -> bool:

@@ -29,7 +29,7 @@ from ledger.store import log, replay
 from ledger.store.postgres.functions import GUARDS
 from ledger.store.reading import EVENT_COLUMNS
 from tests.builders import completed, heartbeat, launched, metrics_logged, shown, started, told, trials
-from tests.places import POSTGRESQL, on_server
+from tests.places import POSTGRESQL
 from tests.postgres.server import Server
 from tests.store.crowd import ROOT
 from tests.store.test_copy import stored
@@ -457,11 +457,6 @@ def test_a_database_without_a_ledger_is_no_source(path: Path, bare_place: str) -
     """It is named, and nothing is made in it."""
     ask(bare_place, "CREATE TABLE notes (a int)")
     with Ledger(path) as book, pytest.raises(NotALedger, match="has no ledger"):
-@on_server
-def test_a_database_without_a_ledger_is_no_source(book: Ledger, bare_place: str) -> None:
-    """It is named, and nothing is made in it."""
-    ask(bare_place, "CREATE TABLE notes (a int)")
-    with pytest.raises(NotALedger, match="has no ledger"):
         book.merge(bare_place)
     assert ask(bare_place, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == [("notes",)]
 

@@ -123,7 +123,7 @@ class ServerDatabase:
             connection.silence_seconds_max = self._busy_seconds_max + SILENCE_SECONDS
             try:
                 self._open_for_writing(connection)
-                with _piped(connection) if briefly and Pipeline.is_supported() else nullcontext():
+                with _sent_together(connection) if briefly and Pipeline.is_supported() else nullcontext():
                     connection.begin()
                     yield connection
                     ended = connection.execute("COMMIT")
@@ -304,6 +304,20 @@ class ServerDatabase:
         self._begin_anew()
 
 
+@contextmanager
+def _sent_together(connection: ServerConnection) -> Iterator[None]:
+    """Send what nobody waits for with what comes behind it. What has failed is raised once, and not warned of, too."""
+    together = connection.pipeline()
+    together.__enter__()
+    try:
+        yield
+    except BaseException:
+        with suppress(psycopg.Error):
+            together.__exit__(None, None, None)
+        raise
+    together.__exit__(None, None, None)
+
+
 def _has_word(connection: ServerConnection) -> bool:
     """Whether the server has said something since the last answer, such as that it goes away."""
     if connection.closed:
@@ -319,23 +333,6 @@ def _answers(connection: ServerConnection) -> bool:
     except psycopg.Error:
         return False
     return True
-
-
-@contextmanager
-def _piped(connection: ServerConnection) -> Iterator[None]:
-    """Send what is inside without waiting for each answer; what fails there is said once, by its own exception."""
-    failed: psycopg.Error | None = None
-    try:
-        with connection.pipeline():
-            try:
-                yield
-            except psycopg.Error as exc:
-                failed = exc
-    except psycopg.Error:
-        if failed is None:
-            raise
-    if failed is not None:
-        raise failed
 
 
 def _check_committed(ended: psycopg.Cursor[StoredRow], place: str) -> None:

@@ -17,7 +17,7 @@ _LOCKED = said(
     "SELECT 1 FROM pg_locks l JOIN pg_class c ON c.oid = l.relation"
     " WHERE l.pid = pg_backend_pid() AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     " AND l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')"
-    " AND c.relnamespace = CAST(quote_ident(current_schema()) AS regnamespace)"
+    " AND c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())"
     " AND (c.relname = ANY(CAST(:ours AS text[])) OR c.oid IN ("
     " SELECT i.indexrelid FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid"
     " WHERE t.relname = ANY(CAST(:ours AS text[])))) LIMIT 1"

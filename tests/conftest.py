@@ -87,7 +87,7 @@ def database_kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def place(request: pytest.FixtureRequest, database_kind: str) -> Iterator[str]:
+def ledger_place(request: pytest.FixtureRequest, database_kind: str) -> Iterator[str]:
     """Name a place for a ledger, a file or the URL of a database; nothing is recorded there yet."""
     if database_kind == POSTGRESQL:
         with request.getfixturevalue("pg_ledgers").place() as url:
@@ -108,9 +108,15 @@ def bare_place(request: pytest.FixtureRequest, database_kind: str) -> Iterator[s
 
 
 @pytest.fixture
-def book(place: str) -> Iterator[Ledger]:
+def place(ledger_place: str) -> str:
+    """Name the same place; a module that has a place of its own keeps its books where they are."""
+    return ledger_place
+
+
+@pytest.fixture
+def book(ledger_place: str) -> Iterator[Ledger]:
     """Give an empty ledger."""
-    with Ledger(place) as book:
+    with Ledger(ledger_place) as book:
         book.init_db()
         yield book
 

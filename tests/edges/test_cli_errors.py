@@ -43,7 +43,7 @@ def shell(*words: str, **environment: str) -> subprocess.Popen[str]:
 @pytest.mark.parametrize(
     ("words", "code", "mend"),
     [
-        (["rnus"], 2, "Did you mean 'runs'?"),
+        (["rnus"], 2, "Did you mean 'runs'"),
         (["--json"], 2, "See: ledger --help"),
         (["runs", "--bogus"], 2, "unknown words: --bogus. See: ledger runs --help"),
         (["runs", "-f", "host"], 2, "NAME=VALUE"),

@@ -31,6 +31,7 @@ __all__ = ["Look", "Wanted", "behind", "event_at", "follow", "look", "newest_pos
 
 WAY = "follow(after=...)"
 EVENTS_MAX = 500  # at one look
+LOOKS_MAX = 3  # at what other databases' transactions keep out of sight
 POSITIONS_MAX = 5_000  # at one look: where few are wanted, a fork does not wait for a long one
 
 
@@ -79,19 +80,21 @@ def look(connection: Connection, after: int, wanted: Wanted, way: str = WAY) -> 
     if newest < after:
         raise PositionUnknown(after, newest, way)
     if not is_sqlite(connection):
-        return _look_below_horizon(connection, after, wanted)
+        return _look_below_horizon(connection, after, wanted, tries=1 if newest == after else LOOKS_MAX)
     if newest == after:
         return Look((), after)
     # What is not after `newest` is committed, so the page below, which sees a later state, lacks none of it.
     return _page(connection, wanted, min(newest, after + POSITIONS_MAX), after=after)
 
 
-def _look_below_horizon(connection: Connection, after: int, wanted: Wanted) -> Look:
+def _look_below_horizon(connection: Connection, after: int, wanted: Wanted, *, tries: int) -> Look:
     seen = place_of(connection, after)
     asked = {"transaction": seen.transaction, "after": seen.position, "most": POSITIONS_MAX, "elsewhere": list[str]()}
     found = _STRETCH.run(connection, asked).fetchone()
-    if found is None and (elsewhere := [xid for (xid,) in _ELSEWHERE.run(connection, asked)]):
+    while found is None and tries:  # a transaction of another database may begin behind the list of those
+        elsewhere = [xid for (xid,) in _ELSEWHERE.run(connection, asked)]
         found = _STRETCH.run(connection, {**asked, "elsewhere": elsewhere}).fetchone()
+        tries -= 1
     if found is None:
         return Look((), after)
     until = Place(*found)

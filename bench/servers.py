@@ -95,7 +95,7 @@ class Bare:
 class Other:
     """The recorder of the eventsourcing package: one event, no projection."""
 
-    def __init__(self, url: str, _: str) -> None:
+    def __init__(self, url: str, run_id: str) -> None:
         from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
 
         known = psycopg.conninfo.conninfo_to_dict(url)
@@ -103,7 +103,8 @@ class Other:
             str(known["dbname"]), str(known["host"]), str(known["port"]), str(known["user"]), ""
         )
         self.recorder = PostgresApplicationRecorder(datastore, events_table_name="other_events")
-        self.recorder.create_table()
+        if not run_id:
+            self.recorder.create_table()
         self.originator = uuid4()
         self.version = 0
 
@@ -138,6 +139,8 @@ def rate(kind: str, url: str, writers: int, *, held_every: int = 0, seconds: flo
         runs = [f"{kind}-{writers}-{held_every}-{number}-{uuid4().hex[:6]}" for number in range(writers)]
         for run_id in runs:
             book.insert_run(run_id, None, CONFIG, host="ec2")
+    if kind == "other":
+        Other(url, "")  # makes its table: of writers that do so together, some fail
     asked = [sys.executable, "-m", "bench.servers", kind, url]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     started = [subprocess.Popen([*asked, run_id, str(seconds), str(held_every)], **pipes) for run_id in runs]

@@ -6,12 +6,14 @@ import hashlib
 import json
 from datetime import UTC, datetime
 from typing import Any
+from uuid import RFC_4122, UUID
 
 import pytest
 from hypothesis import given
 
 from ledger import Ledger, origin
 from ledger.events import Event, Fact, Recorded, parse_event
+from ledger.events.fact import NO_ID
 from tests.builders import launched, started, unknown
 from tests.strategies import events, histories
 
@@ -128,3 +130,17 @@ def test_an_unknown_event_keeps_its_payload() -> None:
         recorded = book.append(unknown(0, type="moon_landed", payload={"api_key": "k", "nan": float("nan")}))
 
     assert json.loads(recorded.payload) == {"api_key": "k", "nan": "NaN"}
+
+
+@given(events(), events())
+def test_a_derived_fact_is_named_by_all_that_it_says(event: Event, other: Event) -> None:
+    """Said again it has the same id, and whoever says something else has another: UUIDs of the kind made by content."""
+    fact, again, another = (
+        Fact.derived(said.model_copy(update={"event_id": NO_ID}), redacting=True) for said in (event, event, other)
+    )
+    alike = Fact.of(event.model_copy(update={"event_id": other.event_id}), redacting=True)
+
+    assert UUID(fact.event_id).version == 8
+    assert UUID(fact.event_id).variant == RFC_4122
+    assert again.event_id == fact.event_id
+    assert (another.event_id == fact.event_id) == (Fact.of(other, redacting=True).digest() == alike.digest())

@@ -16,6 +16,7 @@ from bench.append import batches, singles
 from bench.asking import curve
 from bench.folding import folded_per_second
 from bench.following import latencies
+from bench.following_server import lines as following_server
 from bench.replaying import lines as replaying
 from bench.servers import lines as servers
 from bench.tracking import costs
@@ -47,7 +48,7 @@ def lines(folder: Path, sizes: tuple[int, ...]) -> Iterator[tuple[str, ...]]:
     rate, median, longest = waits(folder)
     yield "16 processes, one file: longest wait", f"{longest:.3f} s", f"median {median:.3f} s", "", "at most 0.5 s"
     yield "16 processes, one file: rate", f"{rate:,.0f}/s", "", "", ""
-    median, longest = latencies(folder)
+    median, longest = latencies(folder / "followed.db")
     yield (
         "follow: commit to delivery, worst",
         f"{longest * 1000:.0f} ms",
@@ -55,6 +56,7 @@ def lines(folder: Path, sizes: tuple[int, ...]) -> Iterator[tuple[str, ...]]:
         "",
         "at most 50 ms",
     )
+    yield from following_server(1 if len(sizes) == 2 else 3)
     for row in curve(folder, sizes):
         size = f"{row['runs']:,} runs"
         for name, bound in (("get_run", "at most 0.3 ms"), ("query_runs", "ratio at most 4")):

@@ -14,34 +14,37 @@ COMMITS = 200
 PAUSE_SECONDS = 0.013  # beside the follower's own pace, so that commits meet it at any moment between two looks
 
 
-def write(path: str, ready: Signal, committed: multiprocessing.Queue[list[float]]) -> None:
+def write(
+    place: str, pause_seconds: float, commits: int, ready: Signal, committed: multiprocessing.Queue[list[float]]
+) -> None:
     times = []
-    with Ledger(path) as book:
+    with Ledger(place) as book:
         book.append(Heartbeat(run_id="r", step=-1))  # opened and warm
         ready.wait()
-        for step in range(COMMITS):
-            time.sleep(PAUSE_SECONDS)
+        for step in range(commits):
+            time.sleep(pause_seconds)
             book.append(Heartbeat(run_id="r", step=step, metrics={"loss": 1 / (step + 1)}))
             times.append(time.monotonic())  # one clock for all processes of the machine
     committed.put(times)
 
 
-def latencies(folder: Path) -> tuple[float, float]:
+def latencies(place: str | Path, pause_seconds: float = PAUSE_SECONDS, commits: int = COMMITS) -> tuple[float, float]:
     """Return the median and the longest time from commit to delivery, in seconds."""
-    path = str(folder / "followed.db")
-    Ledger(path).init_db()
+    place = str(place)
+    with Ledger(place) as book:
+        book.init_db()
     context = multiprocessing.get_context("spawn")
     committed: multiprocessing.Queue[list[float]] = context.Queue()
     ready = context.Event()
-    writer = context.Process(target=write, args=(path, ready, committed))
+    writer = context.Process(target=write, args=(place, pause_seconds, commits, ready, committed))
     writer.start()
     delivered = []
-    with Ledger(path) as book:
+    with Ledger(place) as book:
         for event in book.follow():
             delivered.append(time.monotonic())
             if event.position == 1:
                 ready.set()
-            elif event.position == COMMITS + 1:
+            elif event.position == commits + 1:
                 break
     # An append returns a little after its commit: a delivery may come before it, and then took no time.
     found = sorted(max(0.0, had - said) for had, said in zip(delivered[1:], committed.get(), strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 from zlib import crc32
 
 import sqlalchemy as sa
@@ -12,6 +13,10 @@ from ledger.store.statements import Connection, Cursor, StoredRow, compiled, ins
 from ledger.store.tables import training_events, training_heads
 
 __all__ = [
+    "NOWHERE",
+    "NUMBERED_BY",
+    "WRITTEN_BY",
+    "Numbers",
     "insert_events",
     "lock_rows",
     "lock_runs",
@@ -28,47 +33,59 @@ _NAMES = [column.name for column in training_events.columns if column.name != "p
 _HEAD_NAMES = training_heads.columns.keys()
 _NUMBERED = ("position", "transaction_id", *_NAMES)
 _ACCEPTING = f"INSERT INTO training_events ({', '.join(_NUMBERED)}) VALUES ({', '.join(['%s'] * len(_NUMBERED))})"
+NUMBERED_BY = "nextval(pg_get_serial_sequence('training_events', 'position'))"
+WRITTEN_BY = "CAST(CAST(pg_current_xact_id() AS xid) AS text)"
 # Followers see a run's events in the order of their versions: who got its number before he got the run, and saw
 # another go first, takes the other's number. Nobody has been led past that one, for our own is not above it.
 _NUMBERING = said(
-    "SELECT nextval(pg_get_serial_sequence('training_events', 'position')), ("
+    f"SELECT {NUMBERED_BY}, ("
     " SELECT greatest(ledger_transaction(), max(before.transaction_id))"
     " FROM unnest(CAST(:runs AS text[]), CAST(:versions AS bigint[])) AS grown(run_id, version)"
     " JOIN training_events before ON before.run_id = grown.run_id AND before.version = grown.version"
-    ") FROM generate_series(1, :count)"
+    f"), {WRITTEN_BY} FROM generate_series(1, :count)"
 )
 _RUN_ID, _VERSION = _NAMES.index("run_id"), _NAMES.index("version")
 
 _RESERVING = said(
-    "SELECT nextval(pg_get_serial_sequence('training_events', 'position')), greatest(ledger_transaction(), ("
+    f"SELECT {NUMBERED_BY}, greatest(ledger_transaction(), ("
     " SELECT transaction_id FROM training_events WHERE run_id = :the_run ORDER BY version DESC LIMIT 1"
-    ")) FROM generate_series(1, :count) WHERE EXISTS (SELECT 1 FROM training_heads WHERE run_id = :the_run)"
+    f")), {WRITTEN_BY} FROM generate_series(1, :count)"
+    " WHERE EXISTS (SELECT 1 FROM training_heads WHERE run_id = :the_run)"
     " AND NOT EXISTS (SELECT 1 FROM training_events WHERE event_id = ANY(CAST(:ids AS text[])))"
 )
 
 
-def insert_events(
-    connection: Connection, rows: Sequence[StoredRow], reserved: Sequence[StoredRow] = ()
-) -> Sequence[int]:
-    """Insert rows without positions, and return the positions they got, in their order.
+class Numbers(NamedTuple):
+    """What new events got, in their order.
 
-    They may be *reserved* already.
+    On a server also the number by which they are followed, and the id that the rows written now have as their `xmin`.
     """
+
+    positions: Sequence[int] = ()
+    followed_by: int = 0
+    written_by: str = ""
+
+
+NOWHERE = Numbers()
+
+
+def insert_events(connection: Connection, rows: Sequence[StoredRow], reserved: Sequence[StoredRow] = ()) -> Numbers:
+    """Insert rows without positions, and return what they got, which may be *reserved* already."""
     if not rows:
-        return ()
+        return NOWHERE
     if not on_server(connection):
-        return _insert_into_file(connection, rows)
+        return Numbers(_insert_into_file(connection, rows))
     if not reserved:
         grown = {row[_RUN_ID]: row[_VERSION] - 1 for row in reversed(rows)}
         values = {"count": len(rows), "runs": list(grown), "versions": list(grown.values())}
         reserved = _NUMBERING.run(connection, values).fetchall()
-    whole = ((*number, *row) for number, row in zip(reserved, rows, strict=True))
+    whole = ((*number[:2], *row) for number, row in zip(reserved, rows, strict=True))
     if connection.is_pipelined:
         for row in whole:
             connection.execute(_ACCEPTING, row)
     else:
         connection.load("training_events", _NUMBERED, whole)
-    return [position for position, _ in reserved]
+    return Numbers([number[0] for number in reserved], *reserved[0][1:])
 
 
 def reserving(connection: Connection, run_id: str, event_ids: Sequence[str]) -> Cursor:

@@ -6,18 +6,37 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar
 
+from ledger.events.fact import Fact
+from ledger.store.log import Accepted
 from ledger.store.statements import Connection
+from ledger.store.tracked import Tracked
 from ledger.store.waiting import Waiting
 
-__all__ = ["Database"]
+__all__ = ["Database", "Remembering"]
 
 T = TypeVar("T")
+
+
+class Remembering(Protocol):
+    """The runs that this process appended to last, whose next event need not begin with a look at them."""
+
+    def append(self, fact: Fact) -> Accepted | None:
+        """Accept an event of a run that is remembered. None where nothing is known to be done: then it is to be
+        appended as any other, which finds what was done all the same.
+        """
+
+    def keep(self, grown: Sequence[Tracked]) -> None:
+        """Remember what was committed."""
 
 
 class Database(Protocol):
     """One database with its connections, opened on first use; threads may share it."""
 
     place: str  # as it may be shown
+
+    @property
+    def remembered(self) -> Remembering | None:
+        """What is remembered, where asking for a run takes long."""
 
     def transact(
         self, work: Callable[[Connection], T], *, seconds_max: float | None = None, briefly: bool = False

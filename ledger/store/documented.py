@@ -20,8 +20,9 @@ from ledger.projections.lifecycle import ENDED
 from ledger.store import log, reading
 from ledger.store.accepting import lock_wandb_ids
 from ledger.store.database import Database
-from ledger.store.projector import Projector, Tracked, claims_to
+from ledger.store.projector import Projector, claims_to
 from ledger.store.statements import Connection
+from ledger.store.tracked import Tracked
 
 __all__ = ["append", "record"]
 
@@ -35,12 +36,21 @@ _OF_CLAIMS = ("voided", "unvoided", "amended", "launched")  # a resumed run yiel
 
 def append(database: Database, facts: Sequence[Fact], expected_version: int | None) -> list[Recorded]:
     """Accept events together or not at all, and return each as it is recorded."""
-    accepted = database.transact(
-        lambda connection: log.append(connection, facts, expected_version=expected_version),
-        briefly=len(facts) <= FACTS_BRIEF,
-    )
-    database.checkpoint_after(accepted.new)
+    remembered = database.remembered if len(facts) == 1 and expected_version is None else None
+    accepted = remembered.append(facts[0]) if remembered else None
+    if accepted is None:
+        accepted = database.transact(
+            lambda connection: log.append(connection, facts, expected_version=expected_version),
+            briefly=len(facts) <= FACTS_BRIEF,
+        )
+    _committed(database, accepted)
     return [reading.recorded(row) for row in accepted.rows]
+
+
+def _committed(database: Database, accepted: log.Accepted) -> None:
+    if database.remembered:
+        database.remembered.keep(accepted.grown)
+    database.checkpoint_after(accepted.new)
 
 
 def record(database: Database, facts: list[Fact], about: str, *, now: bool) -> None:
@@ -49,14 +59,14 @@ def record(database: Database, facts: list[Fact], about: str, *, now: bool) -> N
         database.require()
     tries = count()
 
-    def work(connection: Connection) -> Sequence[int]:
+    def work(connection: Connection) -> log.Accepted:
         projector = Projector(connection)
         projector.lock([facts[0].run_id])
         # What a try committed without hearing of it is there, once whoever has the run's lock is done: that may be it.
         again = next(tries) > 0 and log.known(connection, facts)
-        return () if again else _accept(connection, projector, facts, about, now=now).new
+        return log.Accepted([], ()) if again else _accept(connection, projector, facts, about, now=now)
 
-    database.checkpoint_after(database.transact(work, briefly=True))
+    _committed(database, database.transact(work, briefly=True))
 
 
 def _accept(connection: Connection, projector: Projector, facts: list[Fact], about: str, *, now: bool) -> log.Accepted:

@@ -20,8 +20,9 @@ from ledger.store.reading import EVENT_COLUMNS
 from ledger.store.spelling import among
 from ledger.store.statements import Connection, Cursor, StoredRow, compiled, on_server, said
 from ledger.store.tables import training_events
+from ledger.store.tracked import Tracked
 
-__all__ = ["Accepted", "append", "known"]
+__all__ = ["Accepted", "accept", "append", "known"]
 
 _KNOWN = said(f"SELECT {', '.join(EVENT_COLUMNS)} FROM training_events WHERE event_id = :event_id")
 _KNOWN_MANY = compiled(sa.select(training_events).where(among(training_events.c.event_id, "ids")))
@@ -29,13 +30,14 @@ _RUN_ID, _DIGEST = EVENT_COLUMNS.index("run_id"), EVENT_COLUMNS.index("digest")
 
 
 class Accepted:
-    """The stored rows that answer a batch, in its order, and the positions that are new."""
+    """The stored rows that answer a batch, in its order, the positions that are new, and the runs that have grown."""
 
-    __slots__ = ("new", "rows")
+    __slots__ = ("grown", "new", "rows")
 
-    def __init__(self, rows: list[StoredRow], new: Sequence[int]) -> None:
+    def __init__(self, rows: list[StoredRow], new: Sequence[int], grown: Sequence[Tracked] = ()) -> None:
         self.rows = rows
         self.new = new
+        self.grown = grown
 
 
 def append(
@@ -62,18 +64,18 @@ def append(
         digest = fact.digest()
         there = answers.get(fact.event_id)
         if there is None:
-            row = _accept(projector, fact, digest, recorded_at)
+            row = accept(projector.run(fact.run_id), fact, digest, recorded_at)
             answers[fact.event_id] = new[fact.event_id] = (None, *row)
         elif there[_DIGEST] != digest:
             if conflicting is None:
                 raise EventConflict(fact.event_id, there[_RUN_ID])
             conflicting.append(fact)
-    positions = insert_events(connection, [row[1:] for row in new.values()], reserved)
-    for position, (event_id, row) in zip(positions, new.items(), strict=True):
+    numbers = insert_events(connection, [row[1:] for row in new.values()], reserved)
+    for position, (event_id, row) in zip(numbers.positions, new.items(), strict=True):
         answers[event_id] = (position, *row[1:])
         projector.run(row[_RUN_ID]).place(position, recorded_at)
-    projector.save()
-    return Accepted([answers[fact.event_id] for fact in facts], positions)
+    grown = projector.save(numbers)
+    return Accepted([answers[fact.event_id] for fact in facts], numbers.positions, grown)
 
 
 def _looked_up(
@@ -120,8 +122,8 @@ def _check_version(projector: Projector, new: Sequence[Fact], expected_version: 
             raise WrongExpectedVersion(run_id, expected_version, version)
 
 
-def _accept(projector: Projector, fact: Fact, digest: str, recorded_at: str) -> StoredRow:
-    tracked = projector.run(fact.run_id)
+def accept(tracked: Tracked, fact: Fact, digest: str, recorded_at: str) -> StoredRow:
+    """Take a run's next event, and return its row, without a position."""
     chain = chained(tracked.chain, digest)
     tracked.accept(fact, tracked.version + 1, chain, recorded_at)
     return (

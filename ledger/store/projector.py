@@ -6,54 +6,21 @@ makes this refold its run from all its events. Both give the same row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 import sqlalchemy as sa
 
-from ledger.events.fact import Fact
 from ledger.projections.claims import Claim, settle
-from ledger.projections.fold import canonical, evolve, evolve_late, fold_facts, slips_in
+from ledger.projections.fold import canonical, fold_facts
 from ledger.projections.life import FOLDED, Life, Row
-from ledger.store.accepting import lock_rows, lock_runs, lock_wandb_ids, locking, release_runs
-from ledger.store.placing import placed
+from ledger.store.accepting import NOWHERE, Numbers, lock_rows, lock_runs, lock_wandb_ids, locking, release_runs
 from ledger.store.reading import facts_of_run
 from ledger.store.statements import Connection, Cursor, Statement, StoredRow, compiled, inserting, updating
 from ledger.store.tables import PROJECTION, Projection
+from ledger.store.tracked import HEAD, Tracked
 
-__all__ = ["Projector", "Tracked", "claims_to", "settle_ids"]
-
-
-@dataclass(slots=True)
-class Tracked:
-    """One run as the transaction finds it, and what the transaction adds to it."""
-
-    run_id: str
-    version: int = 0
-    chain: str = ""
-    newest: tuple[str, str] = ("", "")
-    first_recorded_at: str = ""
-    has_head: bool = False
-    placed: int = 0
-    unreadable: int = 0
-    life: Life | None = None
-    stored: Row | None = None
-    stored_in: sa.Table | None = None
-    claim: Claim | None = None
-    recorded_at: str = ""
-    is_begun: bool = False  # with a head of no events, for others to wait at
-    new: list[Fact] = field(default_factory=list)
-
-    def accept(self, fact: Fact, version: int, chain: str, recorded_at: str) -> None:
-        """Take the run's next event in order of acceptance."""
-        self.version, self.chain, self.recorded_at = version, chain, recorded_at
-        self.first_recorded_at = self.first_recorded_at or recorded_at
-        self.new.append(fact)
-
-    def place(self, position: int, recorded_at: str) -> None:
-        """Say where and when the event that was accepted last was accepted."""
-        self.placed = placed([(position, recorded_at)], self.placed)
+__all__ = ["Projector", "claims_to", "settle_ids"]
 
 
 class Projector:
@@ -97,72 +64,69 @@ class Projector:
             found = self._tracked[run_id] = _load(self._connection, self._tables, run_id)
         return found
 
-    def save(self) -> None:
-        """Fold what was accepted and write the rows and the W&B ids that follow."""
+    def save(self, numbers: Numbers = NOWHERE) -> list[Tracked]:
+        """Fold what was accepted and write the rows and the W&B ids that follow; return the runs that have grown."""
         # In the order of the ids: two batches that write the same rows do not wait for each other.
         grown = [tracked for _, tracked in sorted(self._tracked.items()) if tracked.new]
         contested: set[str] = set()
         for tracked in grown:
             self._fold(tracked)
-            contested |= _contested_by(tracked)
+            contested |= tracked.contested()
         # Before any row is written: who has the lock may wait for a row.
         lock_wandb_ids(self._connection, contested)
         if contested:
             lock_rows(self._connection, [tracked.run_id for tracked in grown], contested)
         for tracked in grown:
             self._save(tracked)
+            _, tracked.followed_by, tracked.written_by = numbers
         settle_ids(self._connection, self._tables, contested)
         release_runs(self._connection, self._locked - {tracked.run_id for tracked in grown})
+        return grown
 
     def _fold(self, tracked: Tracked) -> None:
         """Bring what the fold gives up to date with what was accepted."""
         new = sorted(tracked.new, key=canonical)
         # What could not be read when it came may be readable by now: such a run is always folded afresh.
-        if tracked.unreadable or not _fold_onto(tracked, new):
-            facts = facts_of_run(self._connection, tracked.run_id, tracked.version)
-            tracked.life = fold_facts(facts)
-            tracked.unreadable = sum(fact.understood is None for fact in facts)
-        else:
+        if not tracked.unreadable and tracked.fold_onto(new):
             tracked.unreadable = sum(fact.understood is None for fact in new)
+            return
+        facts = facts_of_run(self._connection, tracked.run_id, tracked.version)
+        tracked.life = fold_facts(facts)
+        tracked.unreadable = sum(fact.understood is None for fact in facts)
         tracked.newest = max(tracked.newest, canonical(new[-1]))
 
     def _save(self, tracked: Tracked) -> None:
         self._save_head(tracked)
-        if tracked.life is not None:
-            self._save_row(tracked, tracked.life)
-            self._save_claim(tracked, tracked.life.claimed())
+        if tracked.life is None:
+            tracked.saved(None, None)
+            return
+        table = self._tables.runs if tracked.life.void_reason is None else self._tables.voided
+        row = tracked.row(tracked.life)
+        self._save_row(tracked, table, row)
+        self._save_claim(tracked, tracked.claims())
+        tracked.saved(row, table)
 
     def _save_head(self, tracked: Tracked) -> None:
         values = {
+            **tracked.head(),
             "the_run": tracked.run_id,
             "run_id": tracked.run_id,
-            "version": tracked.version,
-            "chain": tracked.chain,
-            "newest_occurred_at": tracked.newest[0],
-            "newest_event_id": tracked.newest[1],
             "first_recorded_at": tracked.first_recorded_at,
             "placed": tracked.placed,
-            "unreadable": tracked.unreadable,
-            "beside": tracked.life.beside() if tracked.life else "",
         }
         heads = self._tables.heads
         if tracked.has_head:
-            statement = updating(heads, _HEAD)
+            statement = updating(heads, _GROWN)
         elif tracked.is_begun:
-            statement = updating(heads, (*_HEAD, "first_recorded_at"))
+            statement = updating(heads, (*_GROWN, "first_recorded_at"))
         else:
             statement = inserting(heads)
-        tracked.has_head = True
         statement.run(self._connection, values)
 
-    def _save_row(self, tracked: Tracked, life: Life) -> None:
-        table = self._tables.runs if life.void_reason is None else self._tables.voided
-        row = {**life.row, "created_at_db": tracked.first_recorded_at, "updated_at_db": tracked.recorded_at}
-        if life.void_reason is not None:
-            row["reason"] = life.void_reason
+    def _save_row(self, tracked: Tracked, table: sa.Table, row: Row) -> None:
         stored = tracked.stored
         if stored is not None and table is tracked.stored_in:
-            changed = {name: value for name, value in row.items() if stored[name] != value}
+            changed = tracked.changes(row)
             if changed:
                 updating(table, tuple(changed)).run(self._connection, {**changed, "the_run": tracked.run_id})
             return
@@ -182,27 +146,6 @@ class Projector:
             inserting(self._tables.claims).run(self._connection, claim._asdict())
 
 
-def _contested_by(tracked: Tracked) -> set[str]:
-    """The W&B ids that have to be settled again for what was said of a run."""
-    before, now = tracked.claim, tracked.life.claimed() if tracked.life else None
-    return set() if now == before else {claim.wandb_run_id for claim in (before, now) if claim is not None}
-
-
-def _fold_onto(tracked: Tracked, new: Sequence[Fact]) -> bool:
-    """Fold new facts, in canonical order, onto what is there; False where one is older and changes more than itself."""
-    for fact in new:
-        if canonical(fact) > tracked.newest:
-            if fact.understood is not None:
-                tracked.life = evolve(tracked.life, fact)
-        elif tracked.life is not None and slips_in(tracked.life, fact):
-            evolve_late(tracked.life, fact)
-        elif fact.understood is not None:
-            return False
-    if tracked.life is not None:
-        tracked.life.sealed()
-    return True
-
-
 def settle_ids(connection: Connection, tables: Projection, ids: Iterable[str]) -> None:
     """Give each W&B id to the run that holds it, and take it from all others."""
     for wandb_run_id in sorted(ids):
@@ -218,7 +161,7 @@ def claims_to(connection: Connection, wandb_run_id: str, tables: Projection = PR
     return [Claim(*row) for row in _claimants(tables.claims).run(connection, {"the_id": wandb_run_id})]
 
 
-_HEAD = ("version", "chain", "newest_occurred_at", "newest_event_id", "placed", "unreadable", "beside")
+_GROWN = (*HEAD, "placed")
 _THE_RUN = sa.bindparam("the_run", type_=sa.Text())
 _THE_ID = sa.bindparam("the_id", type_=sa.Text())
 

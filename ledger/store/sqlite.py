@@ -48,6 +48,7 @@ class SQLiteDatabase:
     def __init__(self, path: str, *, synchronous: str = "FULL", busy_seconds_max: float = 30.0) -> None:
         self.path = path
         self.place = "memory" if path == MEMORY else path
+        self.remembered = None  # a look at a run takes microseconds here
         self._synchronous = synchronous
         self._busy_seconds_max = busy_seconds_max
         self._closed = False

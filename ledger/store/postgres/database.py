@@ -29,6 +29,7 @@ from ledger.store.postgres.address import conninfo
 from ledger.store.postgres.connection import ServerConnection, connect
 from ledger.store.postgres.listening import CHANNEL, TELL_SECONDS, Listening
 from ledger.store.postgres.patience import Patience
+from ledger.store.postgres.remembered import Remembered
 from ledger.store.postgres.translation import translating, undone
 from ledger.store.statements import StoredRow
 
@@ -74,6 +75,7 @@ class ServerDatabase:
         self._pool = self._empty_pool()
         self._writable = self._readable = False
         self._told_at = 0.0
+        self.remembered = Remembered(self._to_write)
         self._mine = threading.local()
 
     def _empty_pool(self) -> QueuePool:
@@ -116,6 +118,16 @@ class ServerDatabase:
 
     @contextmanager
     def _written(self, seconds_max: float | None, *, briefly: bool) -> Iterator[ServerConnection]:
+        with self._to_write(seconds_max) as connection:
+            with _sent_together(connection) if briefly and Pipeline.is_supported() else nullcontext():
+                connection.begin()
+                yield connection
+                ended = connection.execute("COMMIT")
+            _check_committed(ended, self.place)
+
+    @contextmanager
+    def _to_write(self, seconds_max: float | None = None) -> Iterator[ServerConnection]:
+        """A connection on which this thread alone writes; what it leaves open is rolled back where that fails."""
         if getattr(self._mine, "is_writing", False):
             raise LedgerBusy(self.place, by="this very thread, which is in the middle of recording")
         with self.translating(), self._borrowed(seconds_max) as connection:
@@ -123,11 +135,7 @@ class ServerDatabase:
             connection.silence_seconds_max = self._busy_seconds_max + SILENCE_SECONDS
             try:
                 self._open_for_writing(connection)
-                with _sent_together(connection) if briefly and Pipeline.is_supported() else nullcontext():
-                    connection.begin()
-                    yield connection
-                    ended = connection.execute("COMMIT")
-                _check_committed(ended, self.place)
+                yield connection
             except BaseException as exc:
                 _roll_back(connection)
                 if isinstance(exc, psycopg.errors.ReadOnlySqlTransaction):

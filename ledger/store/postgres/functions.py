@@ -4,6 +4,14 @@ from __future__ import annotations
 
 __all__ = ["FUNCTIONS", "GUARDS"]
 
+
+def _crc_of(byte: int) -> int:
+    """What CRC-32 makes of one byte: the polynomial of zlib and IEEE 802.3."""
+    for _ in range(8):
+        byte = byte >> 1 ^ (0xEDB88320 if byte & 1 else 0)
+    return byte
+
+
 # jsonb takes neither NUL nor half a surrogate pair, and no number beyond its own bounds; the text beside it has them.
 _JSON = r"""
 CREATE FUNCTION ledger_json(document text) RETURNS jsonb LANGUAGE plpgsql IMMUTABLE STRICT AS $$
@@ -87,6 +95,22 @@ CREATE FUNCTION ledger_horizon(elsewhere xid[] DEFAULT '{}') RETURNS bigint LANG
 $$
 """
 
+# What placing.py says, for a position that the statement itself gives out.
+_PLACED = f"""
+CREATE FUNCTION ledger_placed(before bigint, place bigint, recorded_at text) RETURNS bigint
+LANGUAGE plpgsql IMMUTABLE STRICT AS $$
+DECLARE
+  steps CONSTANT bigint[] := '{{{",".join(str(_crc_of(byte)) for byte in range(256))}}}'::bigint[];
+  line CONSTANT bytea := convert_to(place || ' ' || recorded_at || E'\\n', 'UTF8');
+  made bigint := before # 4294967295;
+BEGIN
+  FOR at IN 0 .. octet_length(line) - 1 LOOP
+    made := (made >> 8) # steps[((made # get_byte(line, at)) & 255) + 1];
+  END LOOP;
+  RETURN made # 4294967295;
+END $$
+"""
+
 _REFUSE = """
 CREATE FUNCTION ledger_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -101,6 +125,7 @@ FUNCTIONS = {
     "ledger_shift": _SHIFT.strip(),
     "ledger_transaction": _TRANSACTION.strip(),
     "ledger_horizon": _HORIZON.strip(),
+    "ledger_placed": _PLACED.strip(),
     "ledger_refuse": _REFUSE.strip(),
 }
 

@@ -21,7 +21,6 @@ from bench.replaying import lines as replaying
 from bench.servers import lines as servers
 from bench.tracking import costs
 from bench.writers import waits
-from tests.postgres.server import DURABLE, Server
 
 
 def main() -> None:
@@ -73,8 +72,7 @@ def lines(folder: Path, sizes: tuple[int, ...]) -> Iterator[tuple[str, ...]]:
             "",
             "at most 10, 1,000 us",
         )
-    with Server.start(DURABLE) as server:
-        yield from servers(server.create_database("bench"))
+    yield from servers()
     milliseconds, megabytes, modules = importing()
     yield "import ledger", f"{milliseconds:.1f} ms, {megabytes:.1f} MiB, {modules} modules", "", "", "at most 30 ms"
 

@@ -191,9 +191,10 @@ def shown(url: str) -> str:
     scheme, found, rest = url.partition("://")
     if not found:
         return url
-    rest = rest.partition("?")[0]  # a query may carry a password too
-    login, at, place = rest.rpartition("@")
-    return f"{scheme}://{login.partition(':')[0]}:***@{place}" if at else f"{scheme}://{rest}"
+    # A query may carry a password, too, and a password a question mark.
+    login, at, place = (rest if "@" not in rest.partition("?")[0] else rest.partition("?")[0]).rpartition("@")
+    place = place.partition("?")[0]
+    return f"{scheme}://{login.partition(':')[0]}:***@{place}" if at else f"{scheme}://{place}"
 
 
 def _configured() -> str:

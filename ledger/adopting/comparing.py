@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from ledger.adopting.knowing import Known, known_of, rows_shown
 from ledger.adopting.rows import OldRow, Scalar
 from ledger.adopting.wanted import DOCUMENTED, alike, kept, same, wanted_of
+from ledger.events.redaction import redact
 
 if TYPE_CHECKING:
     from ledger.adopting.front import Adopting
@@ -57,7 +58,13 @@ def compared(ledger: Adopting, page: Sequence[OldRow], *, redacting: bool) -> tu
             continue
         reasons = _Reasons(ledger, row, shown, known, redacting=redacting)
         made += [
-            Difference(row.run_id, name, _cut(row.values[name]), _cut(shown[name]), reasons.of(name))
+            Difference(
+                row.run_id,
+                name,
+                _cut(_without_secrets(row.values[name], redacting)),
+                _cut(shown[name]),
+                reasons.of(name),
+            )
             for name in differing
         ]
     return others, made
@@ -92,6 +99,18 @@ def _of_run(known: Known, row: OldRow) -> str | None:
     if known.has_others:
         return "the ledger also knows of this run from elsewhere, and its row is what all its events say"
     return None
+
+
+def _without_secrets(value: Scalar, redacting: bool) -> Scalar:  # noqa: FBT001 -- as the ledger redacts
+    """What may be printed of a column: a document's secrets are not, where the ledger keeps none."""
+    if not redacting or not isinstance(value, str | bytes):
+        return value
+    try:
+        document = json.loads(value)
+    except ValueError:
+        return value
+    redacted, count = redact(document)
+    return json.dumps(redacted) if count else value
 
 
 def _cut(value: Scalar) -> JsonValue:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ledger.asking import Asking
+from ledger.errors import InvalidValue
+from ledger.settings import location, shown
 from ledger.upkeep import Upkeep
 
 if TYPE_CHECKING:
@@ -27,4 +29,14 @@ class Adopting(Upkeep, Asking):
         """
         from ledger.adopting.adoption import adopt
 
-        return adopt(self, self._database, Path(path).expanduser(), progress, redacting=self._settings.redact)
+        return adopt(self, self._database, _file(path), progress, redacting=self._settings.redact)
+
+
+def _file(path: str | os.PathLike[str]) -> Path:
+    """The file that is meant, by its path or its URL."""
+    text = os.fspath(path)
+    if "://" not in text:
+        return Path(text).expanduser()
+    if not (url := location(text)).startswith("sqlite:///"):
+        raise InvalidValue("OLD.db", shown(text), "a training_runs.db of the earlier API is wanted, which is a file")
+    return Path(url.removeprefix("sqlite:///"))

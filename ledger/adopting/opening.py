@@ -38,7 +38,9 @@ def opened_old(path: Path) -> Iterator[sqlite3.Connection]:
         raise InvalidValue("OLD.db", str(path), f"{_WANTED}, and there is none")
     with ExitStack() as until_closed:
         with reading_old(path):
-            connection = _connected(path, until_closed)
+            connection = _connected(
+                path.resolve(), until_closed
+            )  # what lies beside it lies beside the file, not a link
             until_closed.callback(connection.close)
             _refuse_strangers(connection, path)
         yield connection

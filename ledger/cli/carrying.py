@@ -50,12 +50,12 @@ def merge(said: Namespace) -> int:
     merged: dict[str, Merged] = {}
     with opened(said) as ledger:
         for source in said.sources:
-            with watched(f"merge {source}") as progress:
+            with watched(f"merge {shown(source)}") as progress:
                 merged[source] = ledger.merge(source, progress=progress)
             if not said.as_json:
-                _say_merged(source, merged[source])
+                _say_merged(shown(source), merged[source])
     if said.as_json:
-        say_document({"sources": [{"source": source, **asdict(found)} for source, found in merged.items()]})
+        say_document({"sources": [{"source": shown(source), **asdict(found)} for source, found in merged.items()]})
     return 0 if all(found.ok for found in merged.values()) else REFUSED
 
 

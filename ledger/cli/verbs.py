@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from ledger.cli import explaining
 from ledger.cli.output import counted, say, say_document, watched
 from ledger.cli.place import lies_on_server, opened
-from ledger.errors import shortened
+from ledger.errors import NoLedger, shortened
 from ledger.table import visible
 
 if TYPE_CHECKING:
+    from ledger.api import Ledger
     from ledger.doctor import Report
     from ledger.proof import Proof
 
@@ -26,13 +27,21 @@ FOUND = 1  # the exit code of a proof that failed
 def init(said: Namespace) -> int:
     """Create the ledger, with its folders, if it is not there. With --json: {"ledger": its place, "created": ...}."""
     with opened(said) as ledger:
-        there = Path(ledger.url.removeprefix("spool://")).exists()
+        there = _is_there(ledger) if lies_on_server(said) else Path(ledger.url.removeprefix("spool://")).exists()
         ledger.init_db()
     if said.as_json:
         say_document({"ledger": ledger.url, "created": not there})
     else:
         say(f"{visible(ledger.url)}: {'is there already' if there else 'created'}")
     return 0
+
+
+def _is_there(ledger: Ledger) -> bool:
+    try:
+        ledger.count_runs()
+    except NoLedger:
+        return False
+    return True
 
 
 def replay(said: Namespace) -> int:

@@ -59,6 +59,7 @@ def _connected(path: Path) -> sqlite3.Connection | None:
 
 
 def _connected_to_database(path: Path) -> sqlite3.Connection:
+    path = path.resolve()  # what lies beside it lies beside the file, not beside a link to it
     wal = path.with_name(f"{path.name}-wal")
     # Who may write to a file that nobody has open clears away, at its close, what reading put beside it. Where
     # somebody has it open, or was killed, what lies beside is not ours.
@@ -101,7 +102,10 @@ class _LedgerFile:
         self._connection = connection
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if "training_events" not in tables:
-            raise NotALedger(f"{path} is another SQLite database; it was left as it is. Merge from a ledger's file.")
+            raise NotALedger(
+                f"{path} is another SQLite database; it was left as it is. Merge from a ledger's file; "
+                "`ledger adopt` takes over a training_runs.db of the earlier API."
+            )
         self._last, self.steps = self._extent("position", "training_events")
         self._last_conflict, kept = (
             self._extent("rowid", "training_conflicts") if "training_conflicts" in tables else (0, 0)

@@ -130,6 +130,21 @@ def test_the_file_and_its_folder_stay_as_they_are(book: Ledger, shelf: Path, pla
     assert book.get_run("c_completed")["final_metrics_json"].startswith('{"loss":0.1')
 
 
+@pytest.mark.parametrize(("place", "name"), PLACES.values(), ids=PLACES)
+def test_it_stays_as_it_is_behind_a_link(book: Ledger, shelf: Path, place: Callable, name: str | None) -> None:
+    """What lies beside the file lies there, and not beside a link to it."""
+    made(shelf / "old.db", SCHEMA, LATER, ROWS, LATER_ROWS)
+    link = shelf.parent / "link.db"
+    link.symlink_to(shelf / "old.db")
+    with place(shelf):
+        before = state(shelf)
+        adopted = book.adopt(link)
+        assert state(shelf) == before
+
+    assert (adopted.runs, adopted.ok) == (6, True)
+    assert book.get_run("c_completed")["run_name"] == name
+
+
 @contextmanager
 def no_root() -> Iterator[None]:
     """Be somebody whom rights stop."""

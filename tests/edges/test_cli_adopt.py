@@ -12,6 +12,7 @@ from ledger.cli.main import main
 from tests.adopting.old import LATER, LATER_ROWS, ROWS, SCHEMA, inserted, made
 
 Ask = Callable[..., tuple[int, str, str]]
+SECRETIVE = '{"api_key": "hunter2", "lr": 1}'
 
 SAID = """\
 {old}: 6 runs; 30 events, {new} new, {known} known
@@ -106,3 +107,13 @@ def test_the_message_for_an_earlier_file_is_a_command_that_works(ask: Ask, old: 
     assert code == 3
     assert command == f"ledger --db NEW.db adopt {old}"
     assert ask(*command.replace("NEW.db", str(tmp_path / "new.db")).split()[1:])[0] == 0
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_secrets_are_not_printed(ask: Ask, tmp_path: Path, form: tuple[str, ...]) -> None:
+    """What the ledger does not keep is not told either, in words or as JSON."""
+    file = made(tmp_path / "secretive.db", SCHEMA)
+    inserted(file, [{"run_id": "s", "created_at": "2025-01-01", "status": "running", "config_json": SECRETIVE}])
+    code, out, err = ask(*form, "adopt", str(file))
+
+    assert (code, "hunter2" in out + err, "[redacted]" in out) == (0, False, True)

@@ -137,7 +137,9 @@ def test_a_replay_that_mends_a_row_is_not_undone(book: Ledger, place: str) -> No
     """What was tampered with and remembered so, and mended by another, is not written back."""
     book.append(launched(0, config={"lr": 1.0}))
     with behind(place) as stranger:
-        stranger.execute("UPDATE training_heads SET beside = replace(beside, '{', '{\"explicit\":{\"learning_rate\":7.0},')")
+        stranger.execute(
+            "UPDATE training_heads SET beside = replace(beside, '{', '{\"explicit\":{\"learning_rate\":7.0},')"
+        )
         stranger.execute("UPDATE training_runs SET host = 'nowhere'")
     with Ledger(place) as misled:
         misled.append(heartbeat(1, step=1))

@@ -80,13 +80,15 @@ def _keys() -> dict[str, str]:
 
 def _words_of_index(sql: str) -> list[str]:
     """The server adds schemas, types and parentheses, and spells a list of values its own way."""
-    plain = re.sub(
-        r"::text(\[\])?| USING btree|\bON (?:\"[^\"]*\"|\w+)\.(?=\w)", lambda m: "ON " if "ON" in m[0] else "", sql
-    )
+    plain = re.sub(r"::text(\[\])?| USING btree", "", _unqualified(sql))
     return re.findall(r"[^\s()\[\]\",]+", plain.replace("= ANY (ARRAY", "IN (").lower())
+
+
+def _unqualified(sql: str) -> str:
+    return re.sub(r'(?<![\w"\'])(?:"(?:[^"]|"")*"|\w+)\.(?=[a-z_])', "", sql)
 
 
 def _spelled_alike(sql: str) -> str:
     """The server writes statements its own way: with schemas, and in another order of events."""
-    words = [word.rpartition(".")[2] for word in sql.replace("(", " (").split()]
+    words = _unqualified(sql).replace("(", " (").split()
     return " ".join(words).replace(" ()", "()").lower()

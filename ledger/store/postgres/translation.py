@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import psycopg
 import sqlalchemy as sa
 
-from ledger.errors import AppendOnly, LedgerBusy, LedgerDamaged, LedgerError, LedgerUnreachable
+from ledger.errors import AppendOnly, LedgerBusy, LedgerDamaged, LedgerError, LedgerUnreachable, NotALedger
 
 __all__ = ["cause_of", "is_passing", "refused", "translating", "undone"]
 
@@ -122,12 +122,26 @@ def undone(place: str) -> LedgerUnreachable:
 
 
 def _no_right(place: str, words: str) -> LedgerError:
-    if "for schema" in words or "selected to create in" in words:
+    if "for schema" in words:
         return LedgerUnreachable(
             f"the ledger at {place}: {words}; nothing was written. Let the database's owner do `ledger init` there and "
             "run what `ledger grants` prints for this role, or grant it USAGE and CREATE on that schema."
         )
     return LedgerUnreachable(f"the ledger at {place}: {words}; nothing was written. {_GRANT}")
+
+
+def _no_schema(place: str, words: str) -> LedgerError:
+    return LedgerUnreachable(
+        f"the ledger at {place}: {words}; nothing was written. The schema that the search path "
+        "names first is not there: let the database's owner do CREATE SCHEMA, and grant this role USAGE on it."
+    )
+
+
+def _taken(place: str, words: str) -> LedgerError:
+    return NotALedger(
+        f"{place} has something that is not the ledger's under one of its names ({words}); it was left as it is. "
+        "Choose another database, or another schema by ?options=-csearch_path%3Dledger in the URL."
+    )
 
 
 def _lacking(place: str, words: str) -> LedgerError:
@@ -151,7 +165,9 @@ _BY_CODE = {
     "42P01": _lacking,
     "42703": _lacking,
     "42883": _lacking,
-    "3F000": _no_right,
+    "3F000": _no_schema,
+    "42P07": _taken,
+    "42723": _taken,
     "53300": refused,
     "53": _full,
     "57": refused,

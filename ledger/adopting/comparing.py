@@ -106,10 +106,9 @@ def _without_secrets(value: Scalar, redacting: bool) -> Scalar:  # noqa: FBT001 
     if not redacting or not isinstance(value, str | bytes):
         return value
     try:
-        document = json.loads(value)
-    except ValueError:
+        redacted, count = redact(json.loads(value))
+    except (ValueError, RecursionError):  # no document, and none that is kept
         return value
-    redacted, count = redact(document)
     return json.dumps(redacted) if count else value
 
 

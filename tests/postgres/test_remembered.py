@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 import pytest
 from hypothesis import strategies as st
 
-from ledger import Ledger
-from ledger.errors import EventConflict
+from ledger import Ledger, origin
+from ledger.errors import EventConflict, LedgerBusy
 from ledger.events import Event, Failed, Unvoided, Voided
 from ledger.store.documented import Database
 from ledger.store.placing import placed
@@ -146,6 +146,40 @@ def test_a_replay_that_mends_a_row_is_not_undone(book: Ledger, place: str) -> No
         book.replay()
         misled.append(heartbeat(2, step=2))
 
+    is_right(book)
+
+
+def test_an_event_that_changes_nothing_of_the_row(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the clock stands still, a late sign of life is accepted like any other event."""
+    stands = origin.now()
+    monkeypatch.setattr(origin, "now", lambda: stands)
+    for event in (launched(0, config={}), started(1), heartbeat(11, step=4), heartbeat(10.5, step=3)):
+        book.append(event)
+
+    assert len(list(book.events())) == 4
+    is_right(book)
+
+
+def test_a_transaction_whose_number_was_given_out_again(book: Ledger) -> None:
+    """After a loss of commits another head may bear the same number: by its chain it is known to be another."""
+    book.append(launched(0, config={}))
+    book.append(heartbeat(1, step=1))
+    book._database.remembered._runs["r"].chain = "0" * 64
+    book.append(heartbeat(2, step=2))
+
+    is_right(book)
+
+
+def test_another_writer_is_waited_for_once(book: Ledger, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who holds the run for too long is told of after one wait, and nothing was recorded."""
+    with Ledger(place) as other:
+        monkeypatch.setattr(other._database, "_busy_seconds_max", 1.0)
+        other.append(launched(0, config={}))
+        with book._database.write() as connection, nothing_is_asked(other), pytest.raises(LedgerBusy):
+            connection.execute("SELECT run_id FROM training_heads FOR UPDATE").fetchall()
+            other.append(heartbeat(1, step=1))
+
+    assert len(list(book.events())) == 1
     is_right(book)
 
 

@@ -16,7 +16,7 @@ import psycopg
 import sqlalchemy as sa
 
 from ledger import origin
-from ledger.errors import LedgerUnreachable
+from ledger.errors import LedgerBusy, LedgerUnreachable
 from ledger.events.fact import Fact
 from ledger.events.times import text_of
 from ledger.projections.life import Row
@@ -63,14 +63,15 @@ class Remembered:
         life = tracked.life
         if life is None or life.void_reason is not None or tracked.contested():
             return None
-        before, recorded_at = tracked.version, text_of(origin.now())
+        before, recorded_at = (tracked.version, tracked.chain), text_of(origin.now())
         event = accept(tracked, fact, fact.digest(), recorded_at)
         row = tracked.row(life)
         changed = tracked.changes(row)
         values = {
             **tracked.head(),
             **_of_event(event),
-            "before": before,
+            "version_before": before[0],
+            "chain_before": before[1],
             **_of_transaction(tracked),
             **_of_row(changed),
         }
@@ -86,6 +87,8 @@ class Remembered:
         try:
             with self._at_once() as connection:
                 found: StoredRow | None = statement.run(connection, values).fetchone()
+        except LedgerBusy:
+            raise  # others were waited for as long as anybody is to wait
         except (LedgerUnreachable, psycopg.errors.UniqueViolation):  # the event may be there, this one or another's
             return None
         return found
@@ -110,19 +113,20 @@ def _appending(changed: tuple[str, ...]) -> Statement:
     head["placed"] = f"ledger_placed(h.placed, numbered.position, {_cast(training_heads.c.chain.type, 'recorded_at')})"
     event = {name: _cast(training_events.c[name].type, name) for name in EVENT_COLUMNS[1:]}
     row = {VERBATIM.get(name, name): _cast(training_runs.c[name].type, f"row_{name}") for name in changed}
+    # With a clock that stands still, or was set back, a late sign of life changes nothing of the row.
+    kept = f"), kept AS (UPDATE training_runs SET {_set(row)} WHERE run_id = :run_id AND EXISTS (SELECT 1 FROM grown)"
     return said(
         f"WITH numbered AS (SELECT {NUMBERED_BY} AS position), grown AS ("
-        f" UPDATE training_heads AS h SET {_set(head)} FROM numbered WHERE h.run_id = :run_id AND h.version = :before"
-        " AND h.xmin = CAST(:written_by AS xid)"
+        f" UPDATE training_heads AS h SET {_set(head)} FROM numbered WHERE h.run_id = :run_id"
+        # A server that lost commits gives the id of a transaction out again: the chain tells the two heads apart.
+        " AND h.version = :version_before AND h.chain = :chain_before AND h.xmin = CAST(:written_by AS xid)"
         " AND NOT EXISTS (SELECT 1 FROM training_events e WHERE e.event_id = :event_id)"
         " RETURNING numbered.position, h.placed"
         "), accepted AS ("
         f" INSERT INTO training_events (position, transaction_id, {', '.join(event)})"
         f" SELECT position, greatest(ledger_transaction(), CAST(:followed_by AS bigint)), {', '.join(event.values())}"
         " FROM grown RETURNING transaction_id"
-        "), kept AS ("
-        f" UPDATE training_runs SET {_set(row)} WHERE run_id = :run_id AND EXISTS (SELECT 1 FROM grown)"
-        f") SELECT position, placed, transaction_id, {WRITTEN_BY} FROM grown, accepted"
+        f"{kept if row else ''}) SELECT position, placed, transaction_id, {WRITTEN_BY} FROM grown, accepted"
     )
 
 

@@ -64,6 +64,14 @@ class Ours:
             time.sleep(held_seconds)
 
 
+class Asking(Ours):
+    """The ledger where it remembers nothing: each append looks at its run."""
+
+    def __init__(self, url: str, run_id: str) -> None:
+        super().__init__(url, run_id)
+        self.book._database.remembered.keep = lambda _: None
+
+
 class Bare:
     """Hand-written psycopg: the same statements, json and hashlib, and nothing else."""
 
@@ -118,7 +126,12 @@ class Other:
         self.recorder.insert_events([StoredEvent(self.originator, self.version, "heartbeat", payload)])
 
 
-KINDS: dict[str, Callable[[str, str], Ours | Bare | Other]] = {"ours": Ours, "bare": Bare, "other": Other}
+KINDS: dict[str, Callable[[str, str], Ours | Bare | Other]] = {
+    "ours": Ours,
+    "asking": Asking,
+    "bare": Bare,
+    "other": Other,
+}
 
 
 def write(kind: str, url: str, run_id: str, seconds: float, held_every: int) -> None:
@@ -135,17 +148,18 @@ def write(kind: str, url: str, run_id: str, seconds: float, held_every: int) -> 
     print(done / (time.perf_counter() - start), flush=True)
 
 
-def rate(kind: str, url: str, writers: int, *, held_every: int = 0, seconds: float = SECONDS) -> float:
-    """Events a second that so many writers append together."""
+def rate(kind: str, url: str, writers: int, *, held_every: int = 0, shared: bool = False) -> float:
+    """Events a second that so many writers append together, to a run each or all to one."""
     with Ledger(url) as book:
         runs = [f"{kind}-{writers}-{held_every}-{number}-{uuid4().hex[:6]}" for number in range(writers)]
+        runs = runs[:1] * writers if shared else runs
         for run_id in runs:
             book.insert_run(run_id, None, CONFIG, host="ec2")
     if kind == "other":
         Other(url, "")  # makes its table: of writers that do so together, some fail
     asked = [sys.executable, "-m", "bench.servers", kind, url]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    started = [subprocess.Popen([*asked, run_id, str(seconds), str(held_every)], **pipes) for run_id in runs]
+    started = [subprocess.Popen([*asked, run_id, str(SECONDS), str(held_every)], **pipes) for run_id in runs]
     for writer in started:
         writer.stdout.readline()
     for writer in started:
@@ -154,12 +168,14 @@ def rate(kind: str, url: str, writers: int, *, held_every: int = 0, seconds: flo
     return sum(float(writer.communicate()[0]) for writer in started)
 
 
-def compared(url: str, writers: int, against: str, *, held_every: int = 0, rounds: int = 3) -> tuple[float, float]:
+def compared(
+    url: str, writers: int, against: str, *, held_every: int = 0, shared: bool = False, rounds: int = 3
+) -> tuple[float, float]:
     """The median rates of ours and of *against*, taken in turns."""
     found: dict[str, list[float]] = {"ours": [], against: []}
     for _ in range(rounds):
         for kind, rates in found.items():
-            rates.append(rate(kind, url, writers, held_every=held_every))
+            rates.append(rate(kind, url, writers, held_every=held_every, shared=shared))
     ours, others = (sorted(rates)[rounds // 2] for rates in found.values())
     return ours, others
 
@@ -176,6 +192,8 @@ def lines() -> Iterator[tuple[str, ...]]:
             (16, 0, ""),
         ):
             yield _line(url, writers, "bare", bound, held_every=held_every)
+        yield _line(url, 4, "bare", "", shared=True)
+        yield _line(url, 4, "asking", "", shared=True)
         for writers, bound in ((1, ""), (4, ""), (8, "at least 2"), (16, "")):
             yield _line(url, writers, "other", bound)
     with Server.start({**DURABLE, **SLOW}) as server:
@@ -184,8 +202,11 @@ def lines() -> Iterator[tuple[str, ...]]:
             yield _line(url, 8, against, bound, more=", commits of 1 ms")
 
 
-def _line(url: str, writers: int, against: str, bound: str, *, held_every: int = 0, more: str = "") -> tuple[str, ...]:
-    ours, floor = compared(url, writers, against, held_every=held_every)
+def _line(
+    url: str, writers: int, against: str, bound: str, *, held_every: int = 0, shared: bool = False, more: str = ""
+) -> tuple[str, ...]:
+    ours, floor = compared(url, writers, against, held_every=held_every, shared=shared)
+    more += " of one run" if shared else ""
     more += ", one in twenty held 20 ms" if held_every else ""
     what = f"append to PostgreSQL, {writers} writer(s){more}"
     return what, f"{ours:,.0f}/s", f"{against} {floor:,.0f}/s", f"{ours / floor:.2f}", bound

@@ -192,7 +192,8 @@ def shown(url: str) -> str:
     if not found:
         return url
     # A query may carry a password, too, and a password a question mark.
-    login, at, place = (rest if "@" not in rest.partition("?")[0] else rest.partition("?")[0]).rpartition("@")
+    plain = rest.partition("?")[0]
+    login, at, place = (plain if "@" in plain else rest).rpartition("@")
     place = place.partition("?")[0]
     return f"{scheme}://{login.partition(':')[0]}:***@{place}" if at else f"{scheme}://{place}"
 

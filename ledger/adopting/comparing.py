@@ -61,7 +61,7 @@ def compared(ledger: Adopting, page: Sequence[OldRow], *, redacting: bool) -> tu
             Difference(
                 row.run_id,
                 name,
-                _cut(_without_secrets(row.values[name], redacting)),
+                _cut(_without_secrets(row.values[name], redacting=redacting)),
                 _cut(shown[name]),
                 reasons.of(name),
             )
@@ -101,7 +101,7 @@ def _of_run(known: Known, row: OldRow) -> str | None:
     return None
 
 
-def _without_secrets(value: Scalar, redacting: bool) -> Scalar:  # noqa: FBT001 -- as the ledger redacts
+def _without_secrets(value: Scalar, *, redacting: bool) -> Scalar:
     """What may be printed of a column: a document's secrets are not, where the ledger keeps none."""
     if not redacting or not isinstance(value, str | bytes):
         return value

@@ -38,9 +38,8 @@ def opened_old(path: Path) -> Iterator[sqlite3.Connection]:
         raise InvalidValue("OLD.db", str(path), f"{_WANTED}, and there is none")
     with ExitStack() as until_closed:
         with reading_old(path):
-            connection = _connected(
-                path.resolve(), until_closed
-            )  # what lies beside it lies beside the file, not a link
+            # What lies beside it lies beside the file, and not beside a link to it.
+            connection = _connected(path.resolve(), until_closed)
             until_closed.callback(connection.close)
             _refuse_strangers(connection, path)
         yield connection
@@ -57,9 +56,8 @@ def _connected(path: Path, until_closed: ExitStack) -> sqlite3.Connection:
         except sqlite3.OperationalError as exc:
             if "locked" in str(exc):
                 raise
-            return _copied(
-                path, until_closed
-            )  # what a killed writer left half done: SQLite would finish it in its place
+            # What a killed writer left half done, SQLite would finish in its place.
+            return _copied(path, until_closed)
     try:
         # Who may write clears away, at his close, what SQLite puts beside a file in WAL mode that nobody has open.
         return _connection(path, "mode=rw")

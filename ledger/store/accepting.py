@@ -33,6 +33,7 @@ _NAMES = [column.name for column in training_events.columns if column.name != "p
 _HEAD_NAMES = training_heads.columns.keys()
 _NUMBERED = ("position", "transaction_id", *_NAMES)
 _ACCEPTING = f"INSERT INTO training_events ({', '.join(_NUMBERED)}) VALUES ({', '.join(['%s'] * len(_NUMBERED))})"
+# SQL for both ways to append.
 NUMBERED_BY = "nextval(pg_get_serial_sequence('training_events', 'position'))"
 WRITTEN_BY = "CAST(CAST(pg_current_xact_id() AS xid) AS text)"
 # Followers see a run's events in the order of their versions: who got its number before he got the run, and saw
@@ -58,11 +59,10 @@ _RESERVING = said(
 class Numbers(NamedTuple):
     """What new events got, in their order.
 
-    On a server also the number by which they are followed, and the id that the rows written now have as their `xmin`.
+    On a server also the id of the transaction, which the rows written now have as their `xmin`.
     """
 
     positions: Sequence[int] = ()
-    followed_by: int = 0
     written_by: str = ""
 
 
@@ -85,7 +85,7 @@ def insert_events(connection: Connection, rows: Sequence[StoredRow], reserved: S
             connection.execute(_ACCEPTING, row)
     else:
         connection.load("training_events", _NUMBERED, whole)
-    return Numbers([number[0] for number in reserved], *reserved[0][1:])
+    return Numbers([position for position, _, _ in reserved], reserved[0][2])
 
 
 def reserving(connection: Connection, run_id: str, event_ids: Sequence[str]) -> Cursor:

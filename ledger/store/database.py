@@ -6,27 +6,13 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar
 
-from ledger.events.fact import Fact
-from ledger.store.log import Accepted
+from ledger.store.postgres.remembered import Remembered
 from ledger.store.statements import Connection
-from ledger.store.tracked import Tracked
 from ledger.store.waiting import Waiting
 
-__all__ = ["Database", "Remembering"]
+__all__ = ["Database"]
 
 T = TypeVar("T")
-
-
-class Remembering(Protocol):
-    """The runs that this process appended to last, whose next event need not begin with a look at them."""
-
-    def append(self, fact: Fact) -> Accepted | None:
-        """Accept an event of a run that is remembered. None where nothing is known to be done: then it is to be
-        appended as any other, which finds what was done all the same.
-        """
-
-    def keep(self, grown: Sequence[Tracked]) -> None:
-        """Remember what was committed."""
 
 
 class Database(Protocol):
@@ -35,17 +21,23 @@ class Database(Protocol):
     place: str  # as it may be shown
 
     @property
-    def remembered(self) -> Remembering | None:
+    def remembered(self) -> Remembered | None:
         """What is remembered, where asking for a run takes long."""
 
     def transact(
-        self, work: Callable[[Connection], T], *, seconds_max: float | None = None, briefly: bool = False
+        self,
+        work: Callable[[Connection], T],
+        *,
+        seconds_max: float | None = None,
+        briefly: bool = False,
+        first: Callable[[Connection], T | None] | None = None,
     ) -> T:
         """Do *work* in a transaction and return its answer; all of it is committed, or nothing.
 
         Creates the ledger where there is none. It may be done again from the start, so that *work* has to be
         idempotent: what failed may have been committed all the same. *seconds_max* is for who waits less than usual,
         *briefly* for work of a few small statements: a server is told those whose answers nobody waits for together.
+        *first* is tried once before it: one statement that is a transaction by itself; None where it did nothing.
         """
 
     def write(self, *, seconds_max: float | None = None) -> AbstractContextManager[Connection]:

@@ -37,12 +37,11 @@ _OF_CLAIMS = ("voided", "unvoided", "amended", "launched")  # a resumed run yiel
 def append(database: Database, facts: Sequence[Fact], expected_version: int | None) -> list[Recorded]:
     """Accept events together or not at all, and return each as it is recorded."""
     remembered = database.remembered if len(facts) == 1 and expected_version is None else None
-    accepted = remembered.append(facts[0]) if remembered else None
-    if accepted is None:
-        accepted = database.transact(
-            lambda connection: log.append(connection, facts, expected_version=expected_version),
-            briefly=len(facts) <= FACTS_BRIEF,
-        )
+    accepted = database.transact(
+        lambda connection: log.append(connection, facts, expected_version=expected_version),
+        briefly=len(facts) <= FACTS_BRIEF,
+        first=remembered.appending(facts[0]) if remembered else None,
+    )
     _committed(database, accepted)
     return [reading.recorded(row) for row in accepted.rows]
 

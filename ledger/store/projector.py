@@ -78,7 +78,7 @@ class Projector:
             lock_rows(self._connection, [tracked.run_id for tracked in grown], contested)
         for tracked in grown:
             self._save(tracked)
-            _, tracked.followed_by, tracked.written_by = numbers
+            tracked.written_by = numbers.written_by
         settle_ids(self._connection, self._tables, contested)
         release_runs(self._connection, self._locked - {tracked.run_id for tracked in grown})
         return grown
@@ -101,7 +101,7 @@ class Projector:
             tracked.saved(None, None)
             return
         table = self._tables.runs if tracked.life.void_reason is None else self._tables.voided
-        row = tracked.row(tracked.life)
+        row = tracked.row()
         self._save_row(tracked, table, row)
         self._save_claim(tracked, tracked.claims())
         tracked.saved(row, table)

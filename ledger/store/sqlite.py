@@ -109,6 +109,7 @@ class SQLiteDatabase:
         *,
         seconds_max: float | None = None,
         briefly: bool = False,  # noqa: ARG002 -- a Database
+        first: Callable[[sqlite3.Connection], T | None] | None = None,  # noqa: ARG002 -- a Database
     ) -> T:
         """Do *work* while the write lock is held, once: what SQLite has committed, it says."""
         with self.write(seconds_max=seconds_max) as connection:

@@ -38,8 +38,7 @@ class Tracked:
     recorded_at: str = ""
     is_begun: bool = False  # with a head of no events, for others to wait at
     new: list[Fact] = field(default_factory=list)
-    followed_by: int = 0  # on a server, where it was written: by what its newest event is followed, and
-    written_by: str = ""  # which transaction wrote its head last
+    written_by: str = ""  # on a server, the id of the transaction that wrote its head last
 
     def accept(self, fact: Fact, version: int, chain: str, recorded_at: str) -> None:
         """Take the run's next event in order of acceptance."""
@@ -91,11 +90,13 @@ class Tracked:
             "beside": self.life.beside() if self.life else "",
         }
 
-    def row(self, life: Life) -> Row:
-        """Return the row that it has to have, without the W&B id that it may hold."""
-        row: Row = {**life.row, "created_at_db": self.first_recorded_at, "updated_at_db": self.recorded_at}
-        if life.void_reason is not None:
-            row["reason"] = life.void_reason
+    def row(self) -> Row:
+        """Return the row that it has to have, if any event was understood, without the W&B id that it may hold."""
+        if self.life is None:
+            return {}
+        row: Row = {**self.life.row, "created_at_db": self.first_recorded_at, "updated_at_db": self.recorded_at}
+        if self.life.void_reason is not None:
+            row["reason"] = self.life.void_reason
         return row
 
     def changes(self, row: Row) -> Row:

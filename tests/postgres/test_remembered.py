@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, NoReturn
 
+import psycopg
 import pytest
 from hypothesis import strategies as st
 
 from ledger import Ledger, origin
-from ledger.errors import EventConflict, LedgerBusy
+from ledger.errors import EventConflict, LedgerBusy, LedgerError
 from ledger.events import Event, Failed, Unvoided, Voided
-from ledger.store.documented import Database
+from ledger.store import log
+from ledger.store.log import Accepted
 from ledger.store.placing import placed
-from ledger.store.postgres.remembered import RUNS_MAX
+from ledger.store.postgres.patience import Patience
+from ledger.store.postgres.remembered import RUNS_MAX, Remembered
 from tests.behind import behind
 from tests.builders import amended, heartbeat, launched, moment, shown, started, told, unknown, wandb_attached
 from tests.places import Ledgers, on_server, tried
+from tests.postgres.hands import holding
 from tests.strategies import events
 
 pytestmark = on_server
@@ -27,13 +32,27 @@ def _no_look(*_: object, **__: object) -> NoReturn:
     raise AssertionError("the run was looked at")
 
 
+def _no_failure(*_: object) -> NoReturn:
+    raise AssertionError("the server refused a statement")
+
+
 @contextmanager
-def nothing_is_asked(book: Ledger) -> Iterator[None]:
-    """Let *book* record by what it remembers alone."""
-    database: Database = book._database
+def nothing_is_asked() -> Iterator[None]:
+    """Let ledgers record by what they remember alone."""
     with pytest.MonkeyPatch.context() as patching:
-        patching.setattr(database, "transact", _no_look)
+        patching.setattr(log, "append", _no_look)
         yield
+
+
+class _UndoneError(Exception):
+    """Takes a transaction back."""
+
+
+def waits_for_a_lock(place: str) -> bool:
+    """Whether somebody in this database waits for another's transaction."""
+    asked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with psycopg.connect(place, autocommit=True) as connection:
+        return connection.execute(asked).fetchone() != (0,)
 
 
 def is_right(book: Ledger) -> None:
@@ -46,7 +65,7 @@ def test_the_next_event_of_a_run_asks_for_nothing(book: Ledger) -> None:
     """Behind a documented function, an append or another one like it, an event takes no look at its run."""
     book.insert_run("r", None, {"lr": 1.0}, host="ec2", at=moment())
 
-    with nothing_is_asked(book):
+    with nothing_is_asked():
         answers = [book.append(heartbeat(60 + step, step=step, metrics={"loss": 1 / (step + 1)})) for step in range(3)]
         answers.append(book.append(Failed(run_id="r", occurred_at=moment(90), end_reason="oom")))
 
@@ -113,12 +132,13 @@ def test_a_run_with_what_is_not_understood_is_looked_at(book: Ledger) -> None:
     book.append(launched(0, config={}))
     book.append(unknown(5, type="moon_landed"))
 
-    with pytest.raises(AssertionError, match="looked at"), nothing_is_asked(book):
+    with pytest.raises(AssertionError, match="looked at"), nothing_is_asked():
         book.append(heartbeat(60, step=2))
 
 
-def test_a_known_event_is_answered_as_before(book: Ledger) -> None:
-    """What the run, or another, has already is no new event, and other content of its id is refused."""
+def test_a_known_event_is_answered_as_before(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the run, or another, has already is no new event, and other content of its id is refused; nothing fails."""
+    monkeypatch.setattr(Patience, "may_try_again", _no_failure)
     book.append(launched(0, config={}))
     first = book.append(heartbeat(1, step=1, number=7))
 
@@ -164,7 +184,7 @@ def test_a_transaction_whose_number_was_given_out_again(book: Ledger) -> None:
     """After a loss of commits another head may bear the same number: by its chain it is known to be another."""
     book.append(launched(0, config={}))
     book.append(heartbeat(1, step=1))
-    book._database.remembered._runs["r"].chain = "0" * 64
+    book._database.remembered._runs["r"].tracked.chain = "0" * 64
     book.append(heartbeat(2, step=2))
 
     is_right(book)
@@ -175,11 +195,76 @@ def test_another_writer_is_waited_for_once(book: Ledger, place: str, monkeypatch
     with Ledger(place) as other:
         monkeypatch.setattr(other._database, "_busy_seconds_max", 1.0)
         other.append(launched(0, config={}))
-        with book._database.write() as connection, nothing_is_asked(other), pytest.raises(LedgerBusy):
-            connection.execute("SELECT run_id FROM training_heads FOR UPDATE").fetchall()
-            other.append(heartbeat(1, step=1))
+        with holding(book, heartbeat(1, step=1)), nothing_is_asked(), pytest.raises(LedgerBusy):
+            other.append(heartbeat(2, step=2))
 
-    assert len(list(book.events())) == 1
+    assert [event.version for event in book.events()] == [1, 2]
+    is_right(book)
+
+
+@pytest.mark.parametrize("undone", [False, True])
+def test_a_writer_in_the_middle_is_waited_for(book: Ledger, place: str, undone: bool) -> None:  # noqa: FBT001 -- a case
+    """Behind one that commits the event stands on his; where he takes it back, on what is remembered."""
+    with Ledger(place) as other, ThreadPoolExecutor(1) as thread:
+        other.append(launched(0, config={}))
+        with suppress(_UndoneError), holding(book, amended(1, host="theirs")):
+            waiting = thread.submit(other.append, heartbeat(2, step=2))
+            while not waits_for_a_lock(place):
+                assert not waiting.done()
+            if undone:
+                raise _UndoneError
+
+    assert waiting.result().version == (2 if undone else 3)
+    is_right(book)
+
+
+def test_what_fails_at_the_commit_is_not_acknowledged(book: Ledger, place: str) -> None:
+    """The server answers the statement before it commits: only the commit is an acknowledgement."""
+    book.append(launched(0, config={}))
+    with psycopg.connect(place, autocommit=True) as owner:
+        owner.execute("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''no commit''; END'")
+        owner.execute(
+            "CREATE CONSTRAINT TRIGGER late AFTER INSERT ON training_events DEFERRABLE INITIALLY DEFERRED"
+            " FOR EACH ROW EXECUTE FUNCTION refuse()"
+        )
+        with pytest.raises((LedgerError, psycopg.Error), match="no commit"):
+            book.append(heartbeat(1, step=1))
+        owner.execute("DROP TRIGGER late ON training_events")
+
+    assert book.append(heartbeat(1, step=1)).version == 2
+    is_right(book)
+
+
+def test_a_statement_that_never_goes_well_is_told(book: Ledger, place: str) -> None:
+    """Where the schema lacks a part of it, nobody is served by the other way for ever, and without a word."""
+    book.append(launched(0, config={}))
+    with psycopg.connect(place, autocommit=True) as owner:
+        owner.execute("ALTER FUNCTION ledger_placed RENAME TO gone")
+
+    with pytest.raises(LedgerError, match="ledger_placed"):
+        book.append(heartbeat(1, step=1))
+
+
+def test_a_run_that_others_write_too_is_asked_for(book: Ledger, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who remembers in vain, time after time, asks for longer and longer, and remembers again once it is alone."""
+    tries: list[Accepted | None] = []
+    ordinary = Remembered._append
+
+    def counted(*said: Any) -> Accepted | None:
+        tries.append(ordinary(*said))
+        return tries[-1]
+
+    monkeypatch.setattr(Remembered, "_append", counted)
+    book.append(launched(0, config={}))
+    with Ledger(place) as other:
+        for step in range(64):
+            other.append(heartbeat(10 + 2 * step, step=step))
+            book.append(heartbeat(11 + 2 * step, step=step))
+    assert 4 < len(tries) < 16
+    assert not any(tries)
+    for step in range(70):
+        book.append(heartbeat(500 + step, step=step))
+    assert tries[-1] is not None
     is_right(book)
 
 
@@ -187,9 +272,9 @@ def test_only_so_many_runs_are_remembered(book: Ledger) -> None:
     """A hub that records for thousands of runs does not keep them all in memory; those that were left out are asked for."""
     for number in range(RUNS_MAX + 5):
         book.append(launched(0, run=f"r{number}", number=number))
-    with nothing_is_asked(book):
+    with nothing_is_asked():
         book.append(heartbeat(1, run=f"r{RUNS_MAX + 4}", step=1))
-    with pytest.raises(AssertionError, match="looked at"), nothing_is_asked(book):
+    with pytest.raises(AssertionError, match="looked at"), nothing_is_asked():
         book.append(heartbeat(1, run="r0", step=1))
 
     assert book.append(heartbeat(1, run="r0", step=1)).version == 2

@@ -75,7 +75,7 @@ class ServerDatabase:
         self._pool = self._empty_pool()
         self._writable = self._readable = False
         self._told_at = 0.0
-        self.remembered = Remembered(self._to_write)
+        self.remembered = Remembered()
         self._mine = threading.local()
 
     def _empty_pool(self) -> QueuePool:
@@ -89,12 +89,23 @@ class ServerDatabase:
         )
 
     def transact(
-        self, work: Callable[[ServerConnection], T], *, seconds_max: float | None = None, briefly: bool = False
+        self,
+        work: Callable[[ServerConnection], T],
+        *,
+        seconds_max: float | None = None,
+        briefly: bool = False,
+        first: Callable[[ServerConnection], T | None] | None = None,
     ) -> T:
         """Do *work* in a transaction, and again from its start where it failed for what passes."""
         patience, mine = self._patience(seconds_max), self._mine
         while True:
             try:
+                if first is not None:
+                    trying, first = first, None
+                    with self._to_write(seconds_max) as connection:
+                        answer = trying(connection)
+                    if answer is not None:
+                        return answer
                 with self._written(seconds_max, briefly=briefly) as connection:
                     return work(connection)
             except LedgerUnreachable as exc:
@@ -126,7 +137,7 @@ class ServerDatabase:
             _check_committed(ended, self.place)
 
     @contextmanager
-    def _to_write(self, seconds_max: float | None = None) -> Iterator[ServerConnection]:
+    def _to_write(self, seconds_max: float | None) -> Iterator[ServerConnection]:
         """A connection on which this thread alone writes; what it leaves open is rolled back where that fails."""
         if getattr(self._mine, "is_writing", False):
             raise LedgerBusy(self.place, by="this very thread, which is in the middle of recording")

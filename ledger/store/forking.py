@@ -16,7 +16,10 @@ from typing import Protocol
 
 from ledger.store.translation import forked_meanwhile
 
-__all__ = ["Identity", "at_forks", "connect", "disown", "identity", "keep", "refuse_disowned", "stop"]
+__all__ = [
+    "Identity", "Reader", "at_forks", "connect", "disown", "identity", "in_transaction", "keep", "refuse_disowned",
+    "stop",
+]  # fmt: skip
 
 Identity = tuple[int, int]  # device and inode: a file may be replaced by another of its name
 
@@ -51,6 +54,24 @@ def connect(path: str, *, timeout_seconds: float = 30.0) -> sqlite3.Connection:
     return sqlite3.connect(
         path, timeout=timeout_seconds, isolation_level=None, check_same_thread=False, cached_statements=256
     )
+
+
+class Reader:
+    """One that reads, and in which thread."""
+
+    __slots__ = ("connection", "thread")
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+        self.connection: sqlite3.Connection | None = None
+
+
+def in_transaction(connection: sqlite3.Connection) -> bool:
+    """Whether it is in the middle of something; one that somebody closed is not."""
+    try:
+        return connection.in_transaction
+    except sqlite3.ProgrammingError:
+        return False
 
 
 def stop(connection: sqlite3.Connection) -> None:

@@ -24,7 +24,7 @@ from sqlalchemy.pool import QueuePool
 
 from ledger.errors import LedgerBusy, LedgerClosed, LedgerError, NoLedger
 from ledger.store.filesystem import on_network
-from ledger.store.forking import Identity, at_forks, connect, disown, identity, keep, stop
+from ledger.store.forking import Identity, Reader, at_forks, connect, disown, identity, in_transaction, keep, stop
 from ledger.store.migrations import migrate, pending
 from ledger.store.translation import is_busy, translating
 from ledger.store.turns import Queue
@@ -60,7 +60,7 @@ class SQLiteDatabase:
     def _new_locks(self) -> None:
         self._turn = threading.RLock()
         self._quiet = threading.Condition()
-        self._reading: set[_Reader] = set()  # a fork waits until there are none
+        self._reading: set[Reader] = set()  # a fork waits until there are none
         self._forking = False  # and readers that come meanwhile wait for the fork
         self._let_go_of = False  # whether the fork that is under way finds nothing open; and where it does,
         self._going_on: list[sqlite3.Connection] = []  # what the thread that forks is in the middle of using
@@ -134,8 +134,8 @@ class SQLiteDatabase:
             return work(connection)
 
     @contextmanager
-    def _counted(self) -> Iterator[_Reader]:
-        reader = _Reader()
+    def _counted(self) -> Iterator[Reader]:
+        reader = Reader()
         with self._quiet:
             self._quiet.wait_for(lambda: not self._forking, timeout=self._busy_seconds_max)
             self._reading.add(reader)
@@ -341,7 +341,7 @@ class SQLiteDatabase:
             return
         own = {reader for reader in self._reading if reader.thread == threading.get_ident()}
         # A signal handler may fork while its own thread records: that transaction goes on in the parent.
-        recording = self._held if self._held is not None and _in_transaction(self._held) else None
+        recording = self._held if self._held is not None and in_transaction(self._held) else None
         self._going_on = [used for used in (recording, *(reader.connection for reader in own)) if used is not None]
         if recording:
             return
@@ -376,26 +376,8 @@ class SQLiteDatabase:
             self.abandon()
 
 
-class _Reader:
-    """One that reads, and in which thread."""
-
-    __slots__ = ("connection", "thread")
-
-    def __init__(self) -> None:
-        self.thread = threading.get_ident()
-        self.connection: sqlite3.Connection | None = None
-
-
 def _make_room(path: Path) -> None:
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     _log.info("creating a new ledger at %s", path)
-
-
-def _in_transaction(connection: sqlite3.Connection) -> bool:
-    """Whether it is in the middle of something; one that somebody closed is not."""
-    try:
-        return connection.in_transaction
-    except sqlite3.ProgrammingError:
-        return False

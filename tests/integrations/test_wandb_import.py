@@ -23,7 +23,7 @@ from ledger.events import WandbAttached
 from ledger.integrations.wandb import finding, import_wandb
 from ledger.integrations.wandb.finding import may_still_grow
 from tests.builders import shown, trials
-from tests.integrations.wandb_logs import begun, environment, framed, history, logs_below, pb, run_record, written
+from tests.integrations.wandb_logs import begun, environment, framed, history, logs_below, pb, run_record, torn, written
 
 LIVES = {
     "full": 0, "killed": -9, "terminated": -9, "exception": 1, "exception-within": 1, "exit": 3, "interrupted": -2,
@@ -207,7 +207,7 @@ def test_again_is_known(path: Path, homes: Homes, ask: Callable[..., tuple[int, 
 def test_the_command_says_what_was_torn(tmp_path: Path, homes: Homes, ask: Callable[..., tuple[int, str]]) -> None:
     """A torn end is said in words and, with --json, in one object; it is no fault."""
     log = tmp_path / "run-cut.wandb"
-    log.write_bytes(log_of(homes["killed"]).read_bytes()[:40_000])
+    log.write_bytes(torn(log_of(homes["killed"]).read_bytes(), 40_000))
     code, out = ask("import", "wandb", log, "--json")
     (run,) = json.loads(out)["runs"]
     again = ask("import", "wandb", log)

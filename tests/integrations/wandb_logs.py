@@ -152,6 +152,14 @@ def written(path: Path, *records: Any) -> Path:
     return path
 
 
+def torn(log: bytes, about: int) -> bytes:
+    """Return a log that ends within a record, one of those in its last block before *about*."""
+    at = begins = about - about % BLOCK
+    while BLOCK - at % BLOCK >= 7 and (after := at + 7 + struct.unpack_from("<H", log, at + 4)[0]) <= about:
+        begins, at = at, after
+    return log[: begins + 8]
+
+
 def logs_below(home: Path) -> Iterator[Path]:
     """Yield the logs of a home, without the link to the latest."""
     yield from sorted(home.glob("wandb/offline-run-*/run-*.wandb"))

@@ -218,4 +218,4 @@ def test_kill_9_during_a_copy_leaves_an_empty_ledger(tmp_path: Path) -> None:
             if not there.events:
                 assert book.copy(to).events == len(events)
                 assert other.verify().events == len(events)
-    assert partial > 2
+    assert partial

@@ -17,17 +17,14 @@ from typing import NamedTuple
 
 import psycopg
 
+from bench.floor import MOMENT, SOURCE
+from bench.servers import HELD_EVERY, HELD_SECONDS
 from ledger import Ledger
 
 SECONDS = 2.0
-ROUNDS = 3
-HELD_SECONDS = 0.02
-ONE_IN = 20
 LOOK_SECONDS = 0.002
 WAYS = ("unlocked", "horizon", "numbered last")
-_SOURCE = '{"host":"hub","pid":1,"user":"u","program":"p","version":"1"}'
 _PAYLOAD = '{"step":1,"metrics":{"loss":0.5}}'
-_MOMENT = "2026-01-01T00:00:00.000000Z"
 
 _COLUMNS = "event_id, run_id, version, type, schema_version, occurred_at, recorded_at, source, payload, digest, chain"
 _INSERT = "INSERT INTO {} ({}) VALUES ({}%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING position"
@@ -85,7 +82,7 @@ def write(
 def _commit(connection: psycopg.Connection[tuple[int]], way: str, run_id: str, version: int, *, holds: bool) -> int:
     execute = connection.execute
     row = (
-        f"{run_id}-{version}", run_id, version, "heartbeat", 1, _MOMENT, _MOMENT, _SOURCE, _PAYLOAD, "d" * 64, "c" * 64,
+        f"{run_id}-{version}", run_id, version, "heartbeat", 1, MOMENT, MOMENT, SOURCE, _PAYLOAD, "d" * 64, "c" * 64,
     )  # fmt: skip
     execute("BEGIN")
     execute("SELECT version FROM bench_heads WHERE run_id = %s FOR NO KEY UPDATE", (run_id,)).fetchone()
@@ -133,7 +130,7 @@ def measured(url: str, way: str, writers: int, *, holds: bool) -> Measured:
     saw: multiprocessing.Queue[dict[int, float]] = context.Queue()
     together = context.Barrier(writers + 1)
     processes = [
-        context.Process(target=write, args=(url, way, n, ONE_IN if holds else 0, together, wrote))
+        context.Process(target=write, args=(url, way, n, HELD_EVERY if holds else 0, together, wrote))
         for n in range(writers)
     ]
     processes.append(context.Process(target=read, args=(url, way, together, saw)))
@@ -149,7 +146,7 @@ def measured(url: str, way: str, writers: int, *, holds: bool) -> Measured:
     return Measured(len(committed) / SECONDS, statistics.median(delays), delays[int(len(delays) * 0.99)])
 
 
-def table(url: str, rounds: int = ROUNDS) -> Iterator[tuple[int, bool, str, Measured]]:
+def table(url: str, rounds: int) -> Iterator[tuple[int, bool, str, Measured]]:
     """Yield the median of rounds taken in turn, for one writer and eight, none held and one in twenty."""
     for writers in (1, 8):
         for holds in (False, True):
@@ -161,7 +158,7 @@ def table(url: str, rounds: int = ROUNDS) -> Iterator[tuple[int, bool, str, Meas
                 yield writers, holds, way, Measured(*map(statistics.median, zip(*found[way], strict=True)))
 
 
-def lines(url: str, rounds: int = ROUNDS) -> Iterator[tuple[str, ...]]:
+def lines(url: str, rounds: int) -> Iterator[tuple[str, ...]]:
     """Yield the table's lines for results.md; the floor is the way without an order."""
     prepare(url)
     floor = 0.0

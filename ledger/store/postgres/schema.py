@@ -17,6 +17,7 @@ from ledger.store import state, tables
 from ledger.store.migrations import STEPS
 from ledger.store.postgres.connection import ServerConnection
 from ledger.store.postgres.functions import FUNCTIONS, GUARDS
+from ledger.store.postgres.translation import ELSEWHERE
 from ledger.store.spelling import VERBATIM
 from ledger.store.statements import said
 
@@ -49,8 +50,7 @@ def pending(connection: ServerConnection, place: str) -> list[str]:
     if "ledger_migrations" not in names:
         if "training_runs" in names:
             raise NotALedger(
-                f"{place} has a table training_runs that is not the ledger's; it was left as it is. "
-                "Choose another database, or another schema by ?options=-csearch_path%3Dledger in the URL."
+                f"{place} has a table training_runs that is not the ledger's; it was left as it is. {ELSEWHERE}"
             )
         return every
     applied = {name for (name,) in _APPLIED.ask(connection)}

@@ -10,9 +10,10 @@ import sqlalchemy as sa
 
 from ledger.errors import AppendOnly, LedgerBusy, LedgerDamaged, LedgerError, LedgerUnreachable, NotALedger
 
-__all__ = ["cause_of", "is_passing", "refused", "translating", "undone"]
+__all__ = ["ELSEWHERE", "cause_of", "is_passing", "refused", "translating", "undone"]
 
 _SPOOL = "Or let TRAINING_DB_SPOOL name a folder to record to meanwhile."
+ELSEWHERE = "Choose another database, or another schema by ?options=-csearch_path%3Dledger in the URL."
 _GRANT = "Let its owner run what `ledger grants` prints for this role, or use a role that may."
 
 # What passes by itself, when the same is done again: a server that starts or stops, a lost race, a lost line.
@@ -140,7 +141,7 @@ def _no_schema(place: str, words: str) -> LedgerError:
 def _taken(place: str, words: str) -> LedgerError:
     return NotALedger(
         f"{place} has something that is not the ledger's under one of its names ({words}); it was left as it is. "
-        "Choose another database, or another schema by ?options=-csearch_path%3Dledger in the URL."
+        f"{ELSEWHERE}"
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ledger import origin
 from ledger.errors import AskedWrongly, InvalidValue
 from ledger.events import Recorded
+from ledger.history import History
 from ledger.projections.filters import parse_filters, parse_order, parse_whole_number
 from ledger.projections.liveness import Present
 from ledger.projections.timeline import Entry
@@ -24,7 +25,7 @@ __all__ = ["Asking", "Filters", "present_of"]
 Filters = Mapping[str, object]
 
 
-class Asking:
+class Asking(History):
     """What can be asked of a ledger. Raises NoLedger where there is none."""
 
     if TYPE_CHECKING:

@@ -7,15 +7,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
 
+from pydantic import JsonValue
+
 from ledger.errors import RunNotFound, UnknownFilter
 from ledger.events import EVENT_TYPES, Recorded
 from ledger.events.envelope import storable_text
+from ledger.projections.curves import Columns, curves
 from ledger.projections.filters import Condition, Order
 from ledger.projections.liveness import Present
+from ledger.projections.sampling import sampled
 from ledger.projections.stats import stats
 from ledger.projections.timeline import Entry, entries
 from ledger.store import reading, runs
+from ledger.store.bounds import EVERYTHING
 from ledger.store.database import Database
+from ledger.store.history import batches
 from ledger.store.statements import Connection, Row
 
 __all__ = ["Answers", "check_types"]
@@ -64,6 +70,16 @@ class Answers:
 
     def timeline(self, run_id: str | None, chain_of_custody_id: str | None) -> list[Entry]:
         return entries(event.fact() for event in self.events(run_id, chain_of_custody_id, 0, None))
+
+    def history(self, run_id: str, names: list[str] | None, rows_max: int | None) -> Columns:
+        made = curves(self._logged(run_id), names)
+        return made if rows_max is None else sampled(made, rows_max)
+
+    def _logged(self, run_id: str) -> Iterator[JsonValue]:
+        """What a run logged, event by event. An unknown run is an error at the call, not later."""
+        with self._database.read() as connection:
+            _runs_asked(connection, run_id, None)
+        return batches(self._database.read, run_id, EVERYTHING)
 
     def events(
         self, run_id: str | None, chain_of_custody_id: str | None, after: int, types: list[str] | None

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from operator import attrgetter
 
+from pydantic import JsonValue
+
 from ledger.errors import LedgerClosed, RunNotFound, UnknownFilter
 from ledger.events import EVENT_TYPES, Recorded
 from ledger.events.envelope import storable_text
@@ -28,6 +30,7 @@ from ledger.store.bounds import Bounds
 from ledger.store.database import Database
 from ledger.store.folding import fold_of
 from ledger.store.forking import at_forks
+from ledger.store.history import batches
 from ledger.store.prepared import prepared
 from ledger.store.statements import Connection, Row
 from ledger.store.translation import translating
@@ -101,6 +104,10 @@ class Past(Answers):
     def get_run(self, run_id: str, present: Present) -> Row | None:
         with self._read() as connection:
             return row_then(connection, run_id, self._bounds, present) if storable_text(run_id) else None
+
+    def _logged(self, run_id: str) -> Iterator[JsonValue]:
+        self._runs_asked(run_id, None)
+        return batches(self._read, run_id, self._bounds)
 
     def events(
         self, run_id: str | None, chain_of_custody_id: str | None, after: int, types: list[str] | None

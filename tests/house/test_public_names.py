@@ -36,8 +36,8 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ledger import (
-    Ledger, LedgerError, amend, annotate, attach_blog_post, attach_conversation, attach_crash_data, count_runs, get_run,
-    get_stats, init_db, insert_run, new_chain_of_custody_id, query_runs, replay, start_run, timeline, track, unvoid,
+    Ledger, LedgerError, amend, annotate, attach_blog_post, attach_conversation, attach_crash_data, count_runs,
+    get_history, get_run, get_stats, init_db, insert_run, new_chain_of_custody_id, query_runs, replay, start_run, timeline, track, unvoid,
     update_run_status, verify, void, current_run,
 )
 from ledger.errors import RunNotFound
@@ -86,8 +86,9 @@ def ask(run_id: str) -> list[str]:
         return steps
 
     trained: int = train(3)
+    lowest: float = min(get_history(run_id, names=["loss"], max_points=100)["loss"])
     lines = [entry.summary for entry in timeline(run_id=run_id)] if found else [str(d) for d in found.differences]
-    return [run["run_name"] for run in runs] + [f"{hours}", f"{number}", *lines]
+    return [run["run_name"] for run in runs] + [f"{hours} {lowest}", f"{number}", *lines]
 
 
 def append(book: Ledger) -> Iterator[Event]:

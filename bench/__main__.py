@@ -17,6 +17,7 @@ from bench.asking import curve
 from bench.folding import folded_per_second
 from bench.following import latencies
 from bench.following_server import lines as following_server
+from bench.history import lines as history
 from bench.replaying import lines as replaying
 from bench.servers import lines as servers
 from bench.tracking import costs
@@ -62,6 +63,7 @@ def lines(folder: Path, sizes: tuple[int, ...]) -> Iterator[tuple[str, ...]]:
             one, bare = row[f"{name}_ms"], row[f"{name}_bare_ms"]
             yield f"{name}, {size}", f"{one:.3f} ms", f"{bare:.3f} ms", f"{one / bare:.1f}", bound
     yield from replaying(folder, 2_000 if len(sizes) == 2 else 20_000)
+    yield from history(folder)
     yield "fold", f"{folded_per_second():,.0f} events/s", "", "", ""
     for name, found in costs(folder):
         ours, bare = found["ours"], found["bare"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TypeGuard, cast
 
 from ledger.errors import InvalidValue
 from ledger.projections.curves import Columns, Values, is_number
@@ -41,12 +42,22 @@ def sampled(columns: Columns, rows_max: int) -> Columns:
 
 def _finite(values: Values) -> Numbers:
     """The values that are finite numbers, and None in place of the others."""
+    if _all_finite(values):
+        return values
     return [value if is_number(value) and -math.inf < value < math.inf else None for value in values]
+
+
+def _all_finite(values: Values) -> TypeGuard[Numbers]:
+    """Whether nothing else is among them, as in most columns: that takes a tenth of looking at each."""
+    kinds = set(map(type, values))
+    return kinds == {int} or (kinds == {float} and all(map(math.isfinite, cast("list[float]", values))))
 
 
 def _firsts_not_finite(values: Values) -> set[int]:
     """The rows of the first NaN, Infinity and -Infinity."""
     first: dict[str, int] = {}
+    if _all_finite(values):
+        return set()
     for row, value in enumerate(values):
         if type(value) is float and value - value != 0.0:
             first.setdefault(str(value), row)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ledger.cli.delivering import deliver, note
+from ledger.cli.formats import BINARY, encoded, format_of
 from ledger.cli.output import (
     say,
     say_array,
@@ -36,27 +38,40 @@ def runs(said: Namespace) -> int:
 
     Filters are those of query_runs (docs/reference.md): -f status=crashed -f min_duration_hours=2
     -f config.training.max_steps=2000 -f has_blog_post=false -f tags=good.
-    With --json: {"total": how many there are, "runs": [rows]}; the *_json columns are JSON text.
+    --format json, or --json: {"total": how many there are, "runs": [rows]}; the *_json columns are JSON text.
+    jsonl, csv and parquet have a row a run, with all columns; what --limit leaves out is said on stderr.
     """
     filters = _filters(said)
     limit = None if said.limit == "all" else said.limit
     columns = _columns(said)
+    form = format_of(said)
     with asked(said) as ledger:
         rows = ledger.query_runs(filters, said.order_by, limit, said.offset, include_voided=said.include_voided)
         total = ledger.count_runs(filters, include_voided=said.include_voided)
-    if said.as_json:
+    if form == "table":
+        _say_table(rows, total, columns, said.output)
+    elif form == "json":
         chosen = [{name: row[name] for name in said.columns} for row in rows] if said.columns else rows
-        say_document({"total": total, "runs": chosen})
-        return 0
+        say_document({"total": total, "runs": chosen}, said.output)
+    else:
+        deliver(encoded(rows, said.columns or _all_columns(said), form), said.output, binary=form in BINARY)
+        if len(rows) < total:
+            note(f"{len(rows)} of {total} runs; --limit all gives all.")
+    return 0
+
+
+def _say_table(rows: Sequence[Row], total: int, columns: Sequence[str], output: str | None) -> None:
+    wide, paint = (width(), status_paint) if output is None else (None, None)
+    lines: list[str] = []
     if rows:
         shown = [_readable(row) for row in rows]
         headings = [_heading(name) for name in columns]
-        say(table(shown, headings, width=width(), gives_way=headings[-1], paint=status_paint))
+        lines.append(table(shown, headings, width=wide, gives_way=headings[-1], paint=paint))
     if len(rows) < total:
-        say(f"{len(rows)} of {total} shown")
+        lines.append(f"{len(rows)} of {total} shown")
     elif not rows:
-        say("no runs")
-    return 0
+        lines.append("no runs")
+    say("\n".join(lines), output)
 
 
 def _filters(said: Namespace) -> dict[str, object]:
@@ -73,13 +88,18 @@ def _filters(said: Namespace) -> dict[str, object]:
 
 
 def _columns(said: Namespace) -> list[str]:
+    known = _all_columns(said)
+    for name in said.columns or ():
+        if name not in known:
+            raise UnknownColumn(name, known)
+    return said.columns or [*SHOWN, *(["voided"] if said.include_voided else [])]
+
+
+def _all_columns(said: Namespace) -> list[str]:
+    """What a row of query_runs has, in its order."""
     from ledger.projections.run import COLUMNS
 
-    added = ["voided", "reason"] if said.include_voided else []
-    for name in said.columns or ():
-        if name not in (*COLUMNS, "liveness", *added):
-            raise UnknownColumn(name, [*COLUMNS, "liveness", *added])
-    return said.columns or [*SHOWN, *added[:1]]
+    return [*COLUMNS, "liveness", *(["reason", "voided"] if said.include_voided else [])]
 
 
 def _heading(column: str) -> str:

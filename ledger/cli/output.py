@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from ledger.cli.delivering import deliver
 from ledger.progress import Progress, Watcher
 from ledger.table import visible
 
@@ -30,15 +31,22 @@ __all__ = [
 _COLOURS = {"running": "36", "completed": "32", "failed": "31", "crashed": "31", "late": "33", "lost": "31"}
 
 
-def say(text: str) -> None:
-    """Print *text*, with escapes for the characters that the terminal's encoding lacks."""
+def say(text: str, output: str | None = None) -> None:
+    """Print *text*, with escapes for the characters that the terminal's encoding lacks, or write it into a file."""
+    if output is not None:
+        deliver(f"{text}\n".encode(), output)
+        return
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
-def say_document(value: object) -> None:
-    """Print one JSON document."""
-    print(json.dumps(value, indent=2, default=str))
+def say_document(value: object, output: str | None = None) -> None:
+    """Print one JSON document, or write it into a file."""
+    text = json.dumps(value, indent=2, default=str)
+    if output is None:
+        print(text)
+    else:
+        deliver(f"{text}\n".encode(), output)
 
 
 def say_record(value: object) -> None:

@@ -13,6 +13,7 @@ from ledger.cli import (
     carrying,
     executing,
     explaining,
+    formats,
     granting,
     importing,
     recording,
@@ -21,14 +22,22 @@ from ledger.cli import (
     sweeping,
     verbs,
 )
-from ledger.cli.recording import name_and_value
+from ledger.cli.words import (
+    AGAIN,
+    Words,
+    add_as_of,
+    add_common,
+    add_filters,
+    listed,
+    pair,
+    span,
+    text,
+)
 from ledger.errors import AskedWrongly, nearest
-from ledger.settings import seconds_of
 
 __all__ = ["EXIT_CODES", "parse", "parser"]
 
 Verb = Callable[[argparse.Namespace], int]
-Words = argparse.ArgumentParser
 
 EXIT_CODES = """\
 exit codes:
@@ -64,7 +73,7 @@ def parser() -> Parser:
         allow_abbrev=False,
     )
     top.add_argument("--version", action="version", version=f"ledger {__version__}")
-    _add_common(top, db=None, as_json=False)
+    add_common(top, db=None, as_json=False)
     words = top.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name, (verb, help, add) in _VERBS.items():
         made = words.add_parser(
@@ -76,7 +85,7 @@ def parser() -> Parser:
             allow_abbrev=False,
         )
         # SUPPRESS: what was said before the verb is not taken back by what is not said behind it.
-        _add_common(made, db=argparse.SUPPRESS, as_json=argparse.SUPPRESS)
+        add_common(made, db=argparse.SUPPRESS, as_json=argparse.SUPPRESS)
         add(made)
         made.set_defaults(run=verb)
     return top
@@ -99,63 +108,46 @@ def _described(verb: Verb) -> str:
     return "\n".join(line.strip() for line in (verb.__doc__ or "").strip().splitlines())
 
 
-def _add_common(words: Words, **defaults: object) -> None:
-    words.add_argument(
-        "--db", metavar="PLACE", default=defaults["db"], help="the ledger, a path or URL; else TRAINING_DB_URL or _PATH"
-    )
-    words.add_argument(
-        "--json", dest="as_json", action="store_true", default=defaults["as_json"], help="print JSON, for machines"
-    )
-
-
 def _nothing(_: Words) -> None:
     """This verb takes no further words."""
 
 
 def _a_run(words: Words) -> None:
-    words.add_argument("run_id", metavar="RUN", type=_text, help="run_id")
+    words.add_argument("run_id", metavar="RUN", type=text, help="run_id")
 
 
 def _show(words: Words) -> None:
     _a_run(words)
-    _as_of(words)
-
-
-def _as_of(words: Words) -> None:
-    add = words.add_argument
-    add("--as-of", metavar="WHEN", help="with what had happened by then: 7d, 12h, 2026-01-31, ...")
-    add("--known-at", metavar="WHEN-or-POSITION", type=_moment_or_position,
-        help="with what this ledger knew by then; digits are a position")  # fmt: skip
+    add_as_of(words)
 
 
 def _runs(words: Words) -> None:
     add = words.add_argument
-    add("-f", "--filter", dest="filters", metavar="NAME=VALUE", action="append", type=_pair, default=[],
-        help="any filter of query_runs; repeat it, with one name for 'one of these'")  # fmt: skip
-    for name in ("status", "host", "method"):
-        add(f"--{name}", action="append", default=[], type=_text, help=f"these only; {_AGAIN}")
-    add("--since", metavar="WHEN", help="created after: 7d, 12h, 2026-01-31, ...")
+    add_filters(words)
     add("--order-by", metavar="ORDER", default="liveness, created_at DESC",
         help="'column DESC, other' (default: %(default)s)")  # fmt: skip
     add("--limit", default="100", help="how many at most, or 'all' (default: %(default)s)")
     add("--offset", default="0", help="how many to skip")
     add("--include-voided", action="store_true", help="voided runs too")
-    add("--columns", metavar="A,B,...", type=_listed, help="these columns")
-    _as_of(words)
+    add("--columns", metavar="A,B,...", type=listed, help="these columns")
+    add("--format", choices=formats.FORMATS, help="how they are written (default: table)")
+    _output(words)
+    add_as_of(words)
 
 
-_AGAIN = "repeat it for several"
+def _output(words: Words) -> None:
+    words.add_argument("--output", metavar="FILE", type=text, help="write it into this file, in an older one's place")
 
 
 def _timeline(words: Words) -> None:
-    words.add_argument("run_id", metavar="RUN", nargs="?", type=_text, help="run_id")
-    words.add_argument("--chain", metavar="ID", type=_text, help="all runs of a chain of custody")
-    _as_of(words)
+    words.add_argument("run_id", metavar="RUN", nargs="?", type=text, help="run_id")
+    words.add_argument("--chain", metavar="ID", type=text, help="all runs of a chain of custody")
+    add_as_of(words)
 
 
 def _explain(words: Words) -> None:
     _a_run(words)
-    words.add_argument("--column", metavar="NAME", type=_text, help="this column alone, with all that it ever was")
+    words.add_argument("--column", metavar="NAME", type=text, help="this column alone, with all that it ever was")
 
 
 def _replay(words: Words) -> None:
@@ -163,23 +155,23 @@ def _replay(words: Words) -> None:
 
 
 def _events(words: Words) -> None:
-    words.add_argument("--run", dest="run_id", metavar="RUN", type=_text, help="of this run")
-    words.add_argument("--chain", metavar="ID", type=_text, help="of the runs of this chain of custody")
+    words.add_argument("--run", dest="run_id", metavar="RUN", type=text, help="of this run")
+    words.add_argument("--chain", metavar="ID", type=text, help="of the runs of this chain of custody")
     words.add_argument("--after", metavar="POSITION", default="0", help="from behind this position")
-    words.add_argument("--types", metavar="A,B,...", action="extend", type=_listed, help=f"of these types; {_AGAIN}")
+    words.add_argument("--types", metavar="A,B,...", action="extend", type=listed, help=f"of these types; {AGAIN}")
     words.add_argument("--follow", action="store_true", help="go on with those that come")
 
 
 def _subscription(words: Words) -> None:
-    words.add_argument("name", metavar="NAME", nargs="?", type=_text, help="this one, and what it has parked")
+    words.add_argument("name", metavar="NAME", nargs="?", type=text, help="this one, and what it has parked")
 
 
 def _annotate(words: Words) -> None:
     _a_run(words)
-    words.add_argument("--note", type=_text, help="a remark; the latest shows")
-    words.add_argument("--tag", dest="tags", metavar="TAG", action="append", default=[], type=_text, help=_AGAIN)
+    words.add_argument("--note", type=text, help="a remark; the latest shows")
+    words.add_argument("--tag", dest="tags", metavar="TAG", action="append", default=[], type=text, help=AGAIN)
     words.add_argument(
-        "--set", dest="metadata", metavar="KEY=VALUE", action="append", default=[], type=_pair,
+        "--set", dest="metadata", metavar="KEY=VALUE", action="append", default=[], type=pair,
         help="further metadata; a VALUE that is JSON is taken as such",
     )  # fmt: skip
     _at(words)
@@ -188,7 +180,7 @@ def _annotate(words: Words) -> None:
 def _amend(words: Words) -> None:
     _a_run(words)
     words.add_argument("columns", metavar="COLUMN=VALUE", nargs="*", help="a column's right value")
-    words.add_argument("--clear", metavar="COLUMN", action="append", default=[], help=f"make it NULL; {_AGAIN}")
+    words.add_argument("--clear", metavar="COLUMN", action="append", default=[], help=f"make it NULL; {AGAIN}")
     _reason(words)
 
 
@@ -198,12 +190,12 @@ def _with_reason(words: Words) -> None:
 
 
 def _reason(words: Words) -> None:
-    words.add_argument("--reason", required=True, type=_text, help="why; it stays in the history")
+    words.add_argument("--reason", required=True, type=text, help="why; it stays in the history")
     _at(words)
 
 
 def _at(words: Words) -> None:
-    words.add_argument("--at", metavar="TIME", type=_text, help="when it happened, if not now (ISO 8601)")
+    words.add_argument("--at", metavar="TIME", type=text, help="when it happened, if not now (ISO 8601)")
 
 
 def _doctor(words: Words) -> None:
@@ -217,19 +209,19 @@ def _sync(words: Words) -> None:
 
 def _sweep(words: Words) -> None:
     add = words.add_argument
-    add("--every", metavar="SPAN", type=_span, help="go on, and do it again so often: 5m, 90s, 1h")
+    add("--every", metavar="SPAN", type=span, help="go on, and do it again so often: 5m, 90s, 1h")
     add("--dry-run", action="store_true", help="record nothing, and print what would be recorded")
-    add("--witness", dest="witnesses", metavar="NAME", action="append", default=[], type=_text,
-        help=f"ask this one only: process, slurm, ec2, or a plug-in's; {_AGAIN}")  # fmt: skip
+    add("--witness", dest="witnesses", metavar="NAME", action="append", default=[], type=text,
+        help=f"ask this one only: process, slurm, ec2, or a plug-in's; {AGAIN}")  # fmt: skip
     add(
         "--sacct",
         metavar="CMD",
-        type=_text,
+        type=text,
         help="how Slurm is asked: 'ssh cluster sacct' (default: the one on the PATH)",
     )
-    add("--scontrol", metavar="CMD", type=_text, help="the same for a cluster without accounting")
-    add("--region", dest="regions", metavar="REGION", action="append", default=[], type=_text,
-        help=f"of EC2, beside the one that is configured; {_AGAIN}")  # fmt: skip
+    add("--scontrol", metavar="CMD", type=text, help="the same for a cluster without accounting")
+    add("--region", dest="regions", metavar="REGION", action="append", default=[], type=text,
+        help=f"of EC2, beside the one that is configured; {AGAIN}")  # fmt: skip
 
 
 def _backup(words: Words) -> None:
@@ -255,11 +247,11 @@ def _merge(words: Words) -> None:
 def _import(words: Words) -> None:
     words.add_argument("system", metavar="SYSTEM", choices=("wandb",), help="where it is from: wandb")
     words.add_argument("path", metavar="PATH", help="a .wandb file, a run's folder, or a folder of several")
-    words.add_argument("--run-id", metavar="ID", type=_text, help="the run of this ledger that it is of")
+    words.add_argument("--run-id", metavar="ID", type=text, help="the run of this ledger that it is of")
 
 
 def _adopt(words: Words) -> None:
-    words.add_argument("old", metavar="OLD.db", type=_text, help="a training_runs.db of the earlier API")
+    words.add_argument("old", metavar="OLD.db", type=text, help="a training_runs.db of the earlier API")
 
 
 def _copy(words: Words) -> None:
@@ -269,21 +261,21 @@ def _copy(words: Words) -> None:
 def _grants(words: Words) -> None:
     add = words.add_argument
     add("--role", metavar="KIND", required=True, choices=("reader", "writer"), help="what it may do: reader or writer")
-    add("--to", metavar="NAME", type=_text, help="the role's name (default: ledger_reader or ledger_writer)")
+    add("--to", metavar="NAME", type=text, help="the role's name (default: ledger_reader or ledger_writer)")
 
 
 def _exec(words: Words) -> None:
     add = words.add_argument
     add("--config", metavar="FILE", help="the run's config, a file of YAML or JSON")
-    add("--run-id", metavar="ID", type=_text, help="else RUN_ID, else one is made of a name and the job's id")
-    add("--chain", metavar="ID", type=_text, help="its chain of custody; else CHAIN_OF_CUSTODY_ID")
-    add("--run-name", metavar="NAME", type=_text, help="a name for people")
-    add("--resumes", metavar="RUN", type=_text, help="the run that this one goes on from; else RESUMES_RUN_ID")
+    add("--run-id", metavar="ID", type=text, help="else RUN_ID, else one is made of a name and the job's id")
+    add("--chain", metavar="ID", type=text, help="its chain of custody; else CHAIN_OF_CUSTODY_ID")
+    add("--run-name", metavar="NAME", type=text, help="a name for people")
+    add("--resumes", metavar="RUN", type=text, help="the run that this one goes on from; else RESUMES_RUN_ID")
     add("--on-crash", metavar="CMD", help="what a shell runs when it crashed; $1 is the run id, $2 the error log")
     add(
         "--heartbeat",
         metavar="SPAN",
-        type=_span,
+        type=span,
         default="60s",
         help="how often it says it lives (default: %(default)s)",
     )
@@ -294,48 +286,13 @@ def _demo(words: Words) -> None:
     words.add_argument("--keep", metavar="DIR", help="keep everything there (the ledger is DIR/runs.db)")
 
 
-def _text(word: str) -> str:
-    if any("\ud800" <= character <= "\udfff" for character in word):
-        raise argparse.ArgumentTypeError(f"{word!r} is not UTF-8")
-    return word
-
-
-def _span(word: str) -> float:
-    try:
-        seconds = seconds_of(_text(word))
-    except ValueError as exc:
-        raise argparse.ArgumentTypeError(str(exc)) from None
-    if seconds <= 0:
-        raise argparse.ArgumentTypeError("more than nothing is wanted")
-    return seconds
-
-
-def _moment_or_position(word: str) -> str | int:
-    # More digits than a position has are a position that cannot be meant, and are refused as one.
-    return int(word[:30]) if word.isascii() and word.isdigit() else _text(word)
-
-
-def _pair(word: str) -> tuple[str, str]:
-    try:
-        return name_and_value(_text(word))
-    except AskedWrongly as exc:
-        raise argparse.ArgumentTypeError(str(exc)) from None
-
-
-def _listed(word: str) -> list[str]:
-    names = [name.strip() for name in _text(word).split(",") if name.strip()]
-    if not names:
-        raise argparse.ArgumentTypeError("names with commas between are wanted")
-    return names
-
-
 _VERBS: dict[str, tuple[Verb, str, Callable[[Words], None]]] = {
     "init": (verbs.init, "create the ledger, if it is not there", _nothing),
     "exec": (executing.execute, "run a command as a recorded run, whose end is seen however it comes", _exec),
     "runs": (asking.runs, "list the runs that meet filters", _runs),
     "show": (asking.show, "all that is known of one run", _show),
     "timeline": (asking.timeline, "what happened to a run, or to a chain of custody", _timeline),
-    "stats": (asking.stats, "how many runs, by status", _as_of),
+    "stats": (asking.stats, "how many runs, by status", add_as_of),
     "events": (asking.events, "the events themselves, in order of acceptance", _events),
     "explain": (explaining.explain, "which event gave each column of a run its value", _explain),
     "subscriptions": (subscriptions.subscriptions, "how far the consumers of events have come", _subscription),

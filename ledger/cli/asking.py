@@ -41,7 +41,7 @@ def runs(said: Namespace) -> int:
     --format json, or --json: {"total": how many there are, "runs": [rows]}; the *_json columns are JSON text.
     jsonl, csv and parquet have a row a run, with all columns; what --limit leaves out is said on stderr.
     """
-    filters = _filters(said)
+    filters = filters_of(said)
     limit = None if said.limit == "all" else said.limit
     columns = _columns(said)
     form = format_of(said)
@@ -74,7 +74,7 @@ def _say_table(rows: Sequence[Row], total: int, columns: Sequence[str], output: 
     say("\n".join(lines), output)
 
 
-def _filters(said: Namespace) -> dict[str, object]:
+def filters_of(said: Namespace) -> dict[str, object]:
     """The filters as query_runs takes them; a name that is said several times means one of its values."""
     pairs = [*said.filters]
     pairs += [("status", word) for word in said.status]

@@ -16,6 +16,7 @@ from ledger.table import visible
 
 __all__ = [
     "counted",
+    "in_colour",
     "say",
     "say_array",
     "say_document",
@@ -89,7 +90,7 @@ def short_duration(seconds: int) -> str:
 
 def status_paint(column: str, value: object, text: str) -> str:
     """Colour a status or liveness where somebody looks at it and NO_COLOR is not set."""
-    code = _COLOURS.get(str(value)) if column in ("status", "liveness") and _in_colour() else None
+    code = _COLOURS.get(str(value)) if column in ("status", "liveness") and in_colour() else None
     return f"\x1b[{code}m{text}\x1b[0m" if code else text
 
 
@@ -98,7 +99,7 @@ def width() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def _in_colour() -> bool:
+def in_colour() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 

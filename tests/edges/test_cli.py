@@ -29,6 +29,7 @@ VERBS: dict[str, list[str]] = {
     "runs": [],
     "show": ["r1"],
     "timeline": ["r1"],
+    "plot": ["chain", "ABC123"],
     "stats": [],
     "events": ["--types", "started"],
     "explain": ["r1"],

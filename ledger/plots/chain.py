@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from ledger.errors import RunNotFound
-from ledger.plots.style import GREY, drawing, legend_beside, new_figure, short
+from ledger.plots.style import drawing, legend_beside, new_figure, short
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["MARKS", "STATUS_COLOURS", "Bar", "Mark", "bars_of", "plot_chain", "span_of", "title_of"]
 
 STATUS_COLOURS = {
-    "launched": "#999999",
+    "launched": "#767676",
     "running": "#56B4E9",
     "completed": "#009E73",
     "failed": "#E69F00",
@@ -123,10 +123,11 @@ def span_of(bars: Sequence[Bar]) -> tuple[datetime, datetime]:
 def _statuses(axes: Axes, bars: Sequence[Bar]) -> dict[str, Artist]:
     from matplotlib.patches import Patch
 
+    waiting = STATUS_COLOURS["launched"]
     for row, bar in enumerate(bars):
         begun = bar.started or bar.ended
-        axes.hlines(row, _number(bar.launched), _number(begun), color=GREY, linewidth=1.5)
-        axes.vlines(_number(bar.launched), row - 0.25, row + 0.25, color=GREY, linewidth=1.5)
+        axes.hlines(row, _number(bar.launched), _number(begun), color=waiting, linewidth=1.5)
+        axes.vlines(_number(bar.launched), row - 0.25, row + 0.25, color=waiting, linewidth=1.5)
         if bar.started is not None:
             long = _number(bar.ended) - _number(bar.started)
             axes.barh(row, long, left=_number(bar.started), height=0.5, color=STATUS_COLOURS[bar.status])

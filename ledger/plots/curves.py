@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pydantic import JsonValue
+
 from ledger.errors import InvalidValue, UnknownColumn
 from ledger.plots.style import COLOURS, GREY, STROKES, drawing, legend_beside, new_figure, short
 from ledger.projections.curves import STEP, Values, is_number
@@ -74,12 +76,24 @@ def _of_metric(ledger: Asking, runs: Sequence[str], metric: str, max_points: int
 
 def _curve(run_id: str, steps: Values, values: Values) -> Curve:
     said = any(map(is_number, steps))
+    placed = [_step(step) for step in steps] if said else [float(row) for row in range(len(values))]
     points = [
-        (step if said else row, value)
-        for row, (step, value) in enumerate(zip(steps, values, strict=True))
-        if is_number(value) and (not said or (is_number(step) and math.isfinite(step)))
+        (step, _drawable(value))
+        for step, value in zip(placed, values, strict=True)
+        if is_number(value) and math.isfinite(step)
     ]
-    return Curve(run_id, [float(step) for step, _ in points if is_number(step)], [float(value) for _, value in points])
+    return Curve(run_id, [step for step, _ in points], [value for _, value in points])
+
+
+def _step(step: JsonValue) -> float:
+    return _drawable(step) if is_number(step) else math.nan
+
+
+def _drawable(value: float) -> float:
+    """The value as a float; what no axis has room for is infinite."""
+    if isinstance(value, float) or abs(value) < LARGEST:
+        return float(value)
+    return math.inf if value > 0 else -math.inf
 
 
 def remark(curves: Sequence[Curve], *, log: bool) -> str:

@@ -91,7 +91,9 @@ def _draw(axes: Axes, scatter: Scatter) -> None:
         )
     for place in best if len(best) <= _NAMED_MAX else ():
         name = short(scatter.runs[place])
-        axes.annotate(name, scatter.points[place], (6, 5), textcoords="offset points", fontsize="x-small")
+        # On the side that no run has reached, away from the line.
+        offset = (7, -10 if scatter.directions[1] == "minimize" else 5)
+        axes.annotate(name, scatter.points[place], offset, textcoords="offset points", fontsize="x-small")
     across, up = scatter.labels()
     axes.set(xlabel=across, ylabel=up)
     axes.set_title(scatter.title(), loc="left", color=GREY, fontsize="small")

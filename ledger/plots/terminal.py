@@ -27,6 +27,7 @@ _LETTERS_A_CURVE = 6
 _NAME_WIDTH = 26
 _STATUS_WIDTH = 11
 _TICK_WIDTH = 9
+_SMALLEST = 1e-290  # of a range that can be divided
 _BESIDE = 16  # what the ticks of the values' axis take
 
 
@@ -101,7 +102,9 @@ def _line(bar: Bar, place: Callable[[datetime], int], room: int) -> str:
         cells[begun : last + 1] = "=" * (last + 1 - begun)
     cells[first] = "|"
     for type, at in bar.marks:
-        cells[place(at)] = MARKS[type].letter
+        # One that falls on another stands beside it.
+        free = [cell for cell in range(place(at), room) if not cells[cell].isalpha()]
+        cells[free[0] if free else place(at)] = MARKS[type].letter
     return "".join(cells)
 
 
@@ -124,7 +127,7 @@ def _figure(points: Sequence[Point], width: int, height: int, tick: Callable[[fl
 def _limits(values: Sequence[float]) -> tuple[float, float]:
     """The range of an axis, with some room: what lies on its edge would not be drawn."""
     low, high = min(values), max(values)
-    room = (high - low) * 0.02 if low < high else (abs(low) or 1.0) * 0.5
+    room = max((high - low) * 0.02 if low < high else (abs(low) or 1.0) * 0.5, _SMALLEST)
     return low - room, high + room
 
 

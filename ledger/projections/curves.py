@@ -81,7 +81,9 @@ def _append(made: Columns, columns: Columns, kept: Sequence[int]) -> None:
     """Add the rows that are kept; a column that is new has no values before them."""
     before = len(made[STEP])
     for name, values in columns.items():
+        if name not in made:
+            made[name] = [None] * before
         whole = len(kept) == len(values)
-        made.setdefault(name, [None] * before).extend(values if whole else [values[row] for row in kept if values])
+        made[name].extend(values if whole else [values[row] for row in kept if values])
     for values in made.values():
         values.extend([None] * (before + len(kept) - len(values)))

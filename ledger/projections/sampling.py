@@ -29,8 +29,9 @@ def sampled(columns: Columns, rows_max: int) -> Columns:
     if length <= rows_max:
         return columns
     numbers = [_finite(values) for values in columns.values()]
-    kept = {0, length - 1}.union(*map(_firsts_not_finite, columns.values()))
-    kept = kept.union(*(_extremes(column, 0, length) for column in numbers))
+    kept = {0, length - 1}.union(*(_extremes(column, 0, length) for column in numbers))
+    for values, column in zip(columns.values(), numbers, strict=True):
+        kept |= _firsts_not_finite(values) if column is not values else set()
     if len(kept) > rows_max:
         wanted = f"at least {len(kept)} are needed for the extremes of these columns; give more, or name fewer"
         raise InvalidValue("max_points", rows_max, wanted)
@@ -56,8 +57,6 @@ def _all_finite(values: Values) -> TypeGuard[Numbers]:
 def _firsts_not_finite(values: Values) -> set[int]:
     """The rows of the first NaN, Infinity and -Infinity."""
     first: dict[str, int] = {}
-    if _all_finite(values):
-        return set()
     for row, value in enumerate(values):
         if type(value) is float and value - value != 0.0:
             first.setdefault(str(value), row)
@@ -67,7 +66,7 @@ def _firsts_not_finite(values: Values) -> set[int]:
 def _extremes(column: Numbers, begin: int, end: int) -> set[int]:
     """The rows of the smallest and of the largest number of a part; of equal ones the first."""
     part = column[begin:end]
-    numbers = [value for value in part if value is not None]
+    numbers = [value for value in part if value is not None] if None in part else cast("list[float]", part)
     return {begin + part.index(extreme(numbers)) for extreme in (min, max)} if numbers else set()
 
 

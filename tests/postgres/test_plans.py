@@ -10,7 +10,7 @@ import pytest
 
 from ledger import Ledger
 from ledger.store.postgres.connection import ServerConnection
-from tests.builders import completed, launched, started, voided, wandb_attached
+from tests.builders import completed, launched, metrics_logged, started, voided, wandb_attached
 from tests.places import OnServer
 from tests.store.test_plans import ASKED
 
@@ -37,6 +37,7 @@ def life(number: int) -> Iterator[Any]:
     yield launched(number, run=run, config=config, host=host, chain_of_custody_id=f"C{number % 250}")
     yield started(number, run=run)
     yield wandb_attached(number, run=run, wandb_run_id=f"w{number}")
+    yield metrics_logged(number, run=run, columns={"step": [1], "loss": [0.5]})
     if number % 3:
         yield completed(number, run=run)
     if number % 5 == 4:

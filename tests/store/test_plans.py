@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ledger import Ledger
-from tests.builders import completed, launched, started, wandb_attached
+from tests.builders import completed, launched, metrics_logged, started, wandb_attached
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +30,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     ),
                     started(number, run=run),
                     wandb_attached(number, run=run, wandb_run_id=f"w{number}"),
+                    metrics_logged(number, run=run, columns={"step": [1], "loss": [0.5]}),
                     *([completed(number, run=run)] if number % 3 else []),
                 ]
             )
@@ -55,6 +56,8 @@ ASKED: dict[str, Callable[[Ledger], object]] = {
     "a run as it was": lambda book: book.as_of(known=1500).get_run("run-7"),
     "a run's timeline as it was": lambda book: book.as_of(known=1500).timeline(run_id="run-7"),
     "what came since, as it was": lambda book: list(book.as_of("2024-05-01T12:05:00Z").events(after=1500)),
+    "a run's history": lambda book: book.get_history("run-7"),
+    "a run's history as it was": lambda book: book.as_of("2024-05-01T12:05:00Z").get_history("run-7"),
     "why a row is as it is": lambda book: book.explain("run-7"),
     "a status call": lambda book: book.update_run_status("run-7", "running"),
     "a contested W&B id": lambda book: book.append(wandb_attached(900, run="run-9", wandb_run_id="w7")),

@@ -25,6 +25,7 @@ STROKES = ("-", "--", ":", "-.")
 FORMATS = ("png", "svg", "pdf")
 
 _NAME_LENGTH_MAX = 36
+_INCHES_MAX = 200.0  # at twice as many a PNG comes to its limit of 65,536 lines
 # No dates and no versions: the same data are the same bytes.
 _METADATA: Mapping[str, dict[str, None]] = {
     "png": {"Software": None},
@@ -66,10 +67,10 @@ def drawing() -> Iterator[None]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return a figure of so many inches that no pyplot knows of."""
+    """Return a figure of so many inches, as far as a picture can be so high, that no pyplot knows of."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(width, min(height, _INCHES_MAX)), layout="constrained")
 
 
 def legend_beside(axes: Axes, entries: Mapping[str, Artist]) -> None:

@@ -167,6 +167,15 @@ def test_who_has_no_curve_is_said(book: Ledger) -> None:
     assert "not logged: r, none, nan" in picture(plot_history(book, runs, ["x"]), "svg").decode()
 
 
+def test_a_long_chain_is_a_picture(book: Ledger) -> None:
+    """A chain of more runs than a picture has room for makes one all the same, as high as pictures are."""
+    book.append([launched(number, run=f"r{number}", chain_of_custody_id="C") for number in range(500)])
+    figure = plot_chain(book, "C")
+
+    assert figure.get_size_inches()[1] == 200
+    assert picture(figure, "svg").count(b">r") == 500
+
+
 def test_names_are_what_they_are(book: Ledger) -> None:
     """A name is no formula, hides nothing, stays on one line, and is cut where it is too long."""
     names = ["$x_1$", "_hidden", "line\nbreak", "x" * 300, "実験", "&<>"]

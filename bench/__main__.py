@@ -12,12 +12,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from bench.analytics import lines as analytics
 from bench.append import batches, singles
 from bench.asking import curve
 from bench.folding import folded_per_second
 from bench.following import latencies
 from bench.following_server import lines as following_server
 from bench.history import lines as history
+from bench.objectives import lines as objectives
 from bench.replaying import lines as replaying
 from bench.servers import lines as servers
 from bench.tracking import costs
@@ -64,6 +66,7 @@ def lines(folder: Path, sizes: tuple[int, ...]) -> Iterator[tuple[str, ...]]:
             yield f"{name}, {size}", f"{one:.3f} ms", f"{bare:.3f} ms", f"{one / bare:.1f}", bound
     yield from replaying(folder, 2_000 if len(sizes) == 2 else 20_000)
     yield from history(folder)
+    yield from objectives(folder)
     yield "fold", f"{folded_per_second():,.0f} events/s", "", "", ""
     for name, found in costs(folder):
         ours, bare = found["ours"], found["bare"]
@@ -74,6 +77,7 @@ def lines(folder: Path, sizes: tuple[int, ...]) -> Iterator[tuple[str, ...]]:
             "",
             "at most 10, 1,000 us",
         )
+    yield from analytics(folder, sizes[1])
     yield from servers()
     milliseconds, megabytes, modules = importing()
     yield "import ledger", f"{milliseconds:.1f} ms, {megabytes:.1f} MiB, {modules} modules", "", "", "at most 30 ms"

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
 from pathlib import Path
@@ -19,10 +20,11 @@ from ledger import Ledger
 from ledger.asking import Asking
 from ledger.events import CheckpointSaved, Completed, Event, Heartbeat, Launched, MetricsLogged, Started, WandbAttached
 from ledger.store.migrations import creating
-from ledger.store.tables import training_runs
+from ledger.store.tables import training_metrics, training_objectives, training_runs
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 EVENTS_A_RUN = 50
+WRITTEN = (training_runs, training_objectives, training_metrics)
 
 
 def life(number: int, draw: random.Random) -> Iterator[Event]:
@@ -81,18 +83,21 @@ def filled(path: Path, runs: int) -> float:
 
 
 def floor_seconds(path: Path) -> float:
-    """Read all payloads, json.loads each, and executemany the rows into a table with the same indexes."""
-    with sqlite3.connect(path) as source:
-        rows = source.execute("SELECT * FROM training_runs").fetchall()
+    """Read all payloads, json.loads each, and executemany the rows into tables with the same indexes."""
+    with closing(sqlite3.connect(path)) as source:
+        rows = {table: source.execute(f"SELECT * FROM {table.name}").fetchall() for table in WRITTEN}
         beside = sqlite3.connect(path.with_name("floor.db"), isolation_level=None)
         beside.execute("PRAGMA journal_mode = WAL")
-        for statement in creating(training_runs):
-            beside.execute(statement)
+        for table in WRITTEN:
+            for statement in creating(table):
+                beside.execute(statement)
         begun = time.perf_counter()
         for (payload,) in source.execute("SELECT payload FROM training_events"):
             json.loads(payload)
         beside.execute("BEGIN")
-        beside.executemany(f"INSERT INTO training_runs VALUES ({', '.join('?' * len(rows[0]))})", rows)
+        for table, found in rows.items():
+            places = ", ".join("?" * len(table.columns))
+            beside.executemany(f"INSERT INTO {table.name} VALUES ({places})", found)
         beside.execute("COMMIT")
         spent = time.perf_counter() - begun
     beside.close()

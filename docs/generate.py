@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ import ledger.errors
 from ledger.cli.parser import EXIT_CODES
 from ledger.cli.parser import parser as command_line
 from ledger.events import EVENT_TYPES, Event
-from ledger.projections.filters import FILTERS, JSON_ROOTS, TAGS
+from ledger.projections.columns import Declared
+from ledger.projections.details import DETAILS
+from ledger.projections.filters import FILTERS, JSON_ROOTS, TAGS, VALUED
 from ledger.projections.lifecycle import LEADS_TO, SIGNS_OF_LIFE
 from ledger.projections.run import COLUMNS
 from ledger.schema import schema_text, server_schema_text
-from ledger.store.tables import training_events
+from ledger.store.tables import TIMELINE, training_events
 
 HERE = Path(__file__).parent
 SQLITE_TYPES = {"text": "TEXT", "integer": "INTEGER", "real": "REAL", "moment": "TEXT (time)", "json": "TEXT (JSON)"}
@@ -34,8 +36,13 @@ def reference() -> str:
         "## Columns of `training_runs`",
         "`voided_runs` has the same columns and `reason`. On SQLite, times are always `YYYY-MM-DDTHH:MM:SS.ffffffZ`.",
         table(("column", "type", "meaning", "read from the config at"), columns()),
+        *beside(),
         "## Columns of `training_events`",
         ", ".join(f"`{column.name}`" for column in training_events.columns) + ".",
+        "The view `training_timeline` has "
+        + ", ".join(f"`{name}`" for name in timeline_columns())
+        + ": every event with "
+        "its run, also where that is voided, and with its chain of custody.",
         "## Filters of `query_runs` and `count_runs`",
         *filters(),
         "## Errors",
@@ -84,8 +91,24 @@ def statuses() -> Iterator[str]:
     )
 
 
-def columns() -> Iterator[tuple[str, ...]]:
-    for column in COLUMNS.values():
+def beside() -> Iterator[str]:
+    yield "## Columns of the tables beside `training_runs`"
+    yield (
+        "A run has several rows in each; a voided run has none. Together with `run_id`, `objective_name`, "
+        "`scaffold_id` and `name` are the keys. What they mean: [objectives, scaffolds, metrics](objectives.md)."
+    )
+    for detail in DETAILS:
+        yield f"`{detail.name}`:"
+        yield table(("column", "type", "meaning", "read from an objective of the config at"), columns(detail.columns))
+
+
+def timeline_columns() -> list[str]:
+    chosen = TIMELINE.partition("SELECT ")[2].partition("\nFROM ")[0]
+    return list(dict.fromkeys(part.split()[-1].rpartition(".")[2] for part in chosen.split(",")))
+
+
+def columns(declared: Mapping[str, Declared] = COLUMNS) -> Iterator[tuple[str, ...]]:
+    for column in declared.values():
         kind = SQLITE_TYPES[column.kind] + ("" if column.nullable else " NOT NULL")
         paths = ", ".join(f"`{path}`" for path in column.column.config)
         counted = f"length of {paths}" if column.column.counted else paths
@@ -119,9 +142,19 @@ def filters() -> Iterator[str]:
         "`has_metadata.reviewer`. Digits are also a place in a list: `config.objectives.0.name`. "
         f"By membership: {', '.join(f'`{name}`' for name in TAGS)}."
     )
+    values = {root: ", ".join(f"`{value}`" for value in of) for root, (_, of) in VALUED.items()}
     yield (
-        "`order_by` takes one or several columns with ASC or DESC, separated by commas. NULLs come last, ties go by "
-        "`run_id`. Text is compared by code point."
+        f"By what runs reached: `objectives.<name>:<value>` with one of {values['objectives']} (the first where none "
+        "is said), the name with or without `_maximize` and `_minimize`; `metrics.<name>:<value>` with one of "
+        f"{values['metrics']} of what was logged. With `not_`, `min_`, `max_`, `has_` before "
+        "them: `min_objectives.COMT_activity`, `max_metrics.train/loss:min`. Bounds of what has a dot in its name can "
+        'be said together: `{"objectives.COMT_activity": {"min": 0.8, "max": 1.0}}`.'
+    )
+    yield (
+        "`order_by` takes one or several columns with ASC or DESC, separated by commas; also "
+        "`objectives.<name>:<value>`, `metrics.<name>:<value>`, and a path into the JSON, which orders by the numbers "
+        "there. NULLs, and what is no number or not there, come last; ties go by `run_id`. Text is compared by code "
+        "point. A name with a space or a comma in it cannot be an order."
     )
 
 

@@ -106,10 +106,76 @@ CREATE TABLE training_heads (
     placed BIGINT NOT NULL,
     unreadable BIGINT NOT NULL,
     beside TEXT COLLATE "C" NOT NULL,
+    detailed BIGINT DEFAULT '0' NOT NULL,
     PRIMARY KEY (run_id)
 ) WITH (fillfactor = 80);
 
 COMMENT ON COLUMN training_heads.placed IS 'Checksum of its events'' position and recorded_at.';
+COMMENT ON COLUMN training_heads.detailed IS 'The version up to which its rows in other tables are written.';
+
+CREATE TABLE training_metrics (
+    run_id TEXT COLLATE "C" NOT NULL,
+    name TEXT COLLATE "C" NOT NULL,
+    last DOUBLE PRECISION,
+    last_step BIGINT,
+    min DOUBLE PRECISION,
+    min_step BIGINT,
+    max DOUBLE PRECISION,
+    max_step BIGINT,
+    best DOUBLE PRECISION,
+    best_step BIGINT,
+    count BIGINT NOT NULL,
+    non_finite BIGINT NOT NULL,
+    last_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    last_event_id TEXT COLLATE "C" NOT NULL,
+    PRIMARY KEY (run_id, name)
+) WITH (fillfactor = 80);
+
+CREATE INDEX training_metrics_by_name ON training_metrics (name, run_id);
+
+COMMENT ON COLUMN training_metrics.run_id IS 'The run.';
+COMMENT ON COLUMN training_metrics.name IS 'The metric''s name, as it was logged.';
+COMMENT ON COLUMN training_metrics.last IS 'The value that was logged last; NULL where that is not finite.';
+COMMENT ON COLUMN training_metrics.last_step IS 'The step of the last value.';
+COMMENT ON COLUMN training_metrics.min IS 'The smallest value.';
+COMMENT ON COLUMN training_metrics.min_step IS 'The first step with the smallest value.';
+COMMENT ON COLUMN training_metrics.max IS 'The largest value.';
+COMMENT ON COLUMN training_metrics.max_step IS 'The first step with the largest value.';
+COMMENT ON COLUMN training_metrics.best IS 'The smallest value where the name says that less is better (loss, error, ...), else the largest.';
+COMMENT ON COLUMN training_metrics.best_step IS 'The first step with the best value.';
+COMMENT ON COLUMN training_metrics.count IS 'How many values were logged.';
+COMMENT ON COLUMN training_metrics.non_finite IS 'How many of them were NaN or infinite.';
+COMMENT ON COLUMN training_metrics.last_at IS 'When the event with the last value occurred.';
+COMMENT ON COLUMN training_metrics.last_event_id IS 'The event with the last value.';
+
+CREATE TABLE training_objectives (
+    run_id TEXT COLLATE "C" NOT NULL,
+    objective_name TEXT COLLATE "C" NOT NULL,
+    objective_alias TEXT COLLATE "C",
+    uniprot TEXT COLLATE "C",
+    weight DOUBLE PRECISION,
+    direction TEXT COLLATE "C" CHECK (direction IN ('maximize', 'minimize')),
+    raw_mean DOUBLE PRECISION,
+    normalized_mean DOUBLE PRECISION,
+    raw_std DOUBLE PRECISION,
+    normalized_std DOUBLE PRECISION,
+    objective_base TEXT COLLATE "C" NOT NULL,
+    PRIMARY KEY (run_id, objective_name)
+) WITH (fillfactor = 80);
+
+CREATE INDEX training_objectives_by_name ON training_objectives (objective_base, raw_mean, run_id, direction, raw_std);
+
+COMMENT ON COLUMN training_objectives.run_id IS 'The run.';
+COMMENT ON COLUMN training_objectives.objective_name IS 'Its name as the config has it, e.g. ''COMT_activity''.';
+COMMENT ON COLUMN training_objectives.objective_alias IS 'Its name in the metrics, e.g. ''COMT_activity_maximize''.';
+COMMENT ON COLUMN training_objectives.uniprot IS 'UniProt id of the protein that is aimed at.';
+COMMENT ON COLUMN training_objectives.weight IS 'Its weight among the objectives.';
+COMMENT ON COLUMN training_objectives.direction IS 'Whether more or less of it is better; else as a name''s end says.';
+COMMENT ON COLUMN training_objectives.raw_mean IS 'Mean of the final values; NULL where it is not finite.';
+COMMENT ON COLUMN training_objectives.normalized_mean IS 'The same, normalized.';
+COMMENT ON COLUMN training_objectives.raw_std IS 'Standard deviation of the final values.';
+COMMENT ON COLUMN training_objectives.normalized_std IS 'The same, normalized.';
+COMMENT ON COLUMN training_objectives.objective_base IS 'Its name without `_maximize` and `_minimize`, by which it is looked up.';
 
 CREATE TABLE training_runs (
     run_id TEXT COLLATE "C" NOT NULL,
@@ -204,6 +270,25 @@ COMMENT ON COLUMN training_runs.wandb_name IS 'Name of the run in W&B.';
 COMMENT ON COLUMN training_runs.tags_json IS 'Its tags, a JSON list in the order in which they were given.';
 COMMENT ON COLUMN training_runs.note IS 'The latest note.';
 COMMENT ON COLUMN training_runs.metadata_json IS 'Further metadata, a JSON object.';
+
+CREATE TABLE training_scaffolds (
+    run_id TEXT COLLATE "C" NOT NULL,
+    scaffold_id TEXT COLLATE "C" NOT NULL,
+    name TEXT COLLATE "C",
+    smiles TEXT COLLATE "C",
+    scores_json TEXT COLLATE "C",
+    pareto_rank BIGINT,
+    cluster BIGINT,
+    PRIMARY KEY (run_id, scaffold_id)
+) WITH (fillfactor = 80);
+
+COMMENT ON COLUMN training_scaffolds.run_id IS 'The run.';
+COMMENT ON COLUMN training_scaffolds.scaffold_id IS 'What the run calls the scaffold.';
+COMMENT ON COLUMN training_scaffolds.name IS 'Name for people.';
+COMMENT ON COLUMN training_scaffolds.smiles IS 'Its structure as SMILES.';
+COMMENT ON COLUMN training_scaffolds.scores_json IS 'Its score on each objective, a JSON object; null: not finite.';
+COMMENT ON COLUMN training_scaffolds.pareto_rank IS '1 for those that none other dominates, and so on.';
+COMMENT ON COLUMN training_scaffolds.cluster IS 'The cluster that it is in.';
 
 CREATE TABLE voided_runs (
     run_id TEXT COLLATE "C" NOT NULL,
@@ -374,3 +459,12 @@ ALTER TABLE training_events ENABLE ALWAYS TRIGGER training_events_no_delete;
 CREATE TRIGGER training_events_no_truncate BEFORE TRUNCATE ON training_events FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse();
 
 ALTER TABLE training_events ENABLE ALWAYS TRIGGER training_events_no_truncate;
+
+CREATE VIEW training_timeline AS
+SELECT e.occurred_at, e.run_id, coalesce(r.run_name, v.run_name) AS run_name,
+  coalesce(r.chain_of_custody_id, v.chain_of_custody_id) AS chain_of_custody_id,
+  coalesce(r.status, v.status) AS status, v.reason AS void_reason, e.type, e.payload, e.source,
+  e.position, e.version, e.recorded_at, e.event_id
+FROM training_events e
+LEFT JOIN training_runs r ON r.run_id = e.run_id
+LEFT JOIN voided_runs v ON v.run_id = e.run_id;

@@ -82,8 +82,46 @@ CREATE TABLE training_heads (
     placed INTEGER NOT NULL,  -- Checksum of its events' position and recorded_at.
     unreadable INTEGER NOT NULL,
     beside TEXT NOT NULL,
+    detailed INTEGER DEFAULT '0' NOT NULL,  -- The version up to which its rows in other tables are written.
     PRIMARY KEY (run_id)
 ) WITHOUT ROWID, STRICT;
+
+CREATE TABLE training_metrics (
+    run_id TEXT NOT NULL,  -- The run.
+    name TEXT NOT NULL,  -- The metric's name, as it was logged.
+    last REAL,  -- The value that was logged last; NULL where that is not finite.
+    last_step INTEGER,  -- The step of the last value.
+    min REAL,  -- The smallest value.
+    min_step INTEGER,  -- The first step with the smallest value.
+    max REAL,  -- The largest value.
+    max_step INTEGER,  -- The first step with the largest value.
+    best REAL,  -- The smallest value where the name says that less is better (loss, error, ...), else the largest.
+    best_step INTEGER,  -- The first step with the best value.
+    count INTEGER NOT NULL,  -- How many values were logged.
+    non_finite INTEGER NOT NULL,  -- How many of them were NaN or infinite.
+    last_at TEXT NOT NULL,  -- When the event with the last value occurred.
+    last_event_id TEXT NOT NULL,  -- The event with the last value.
+    PRIMARY KEY (run_id, name)
+) WITHOUT ROWID, STRICT;
+
+CREATE INDEX training_metrics_by_name ON training_metrics (name, run_id);
+
+CREATE TABLE training_objectives (
+    run_id TEXT NOT NULL,  -- The run.
+    objective_name TEXT NOT NULL,  -- Its name as the config has it, e.g. 'COMT_activity'.
+    objective_alias TEXT,  -- Its name in the metrics, e.g. 'COMT_activity_maximize'.
+    uniprot TEXT,  -- UniProt id of the protein that is aimed at.
+    weight REAL,  -- Its weight among the objectives.
+    direction TEXT CHECK (direction IN ('maximize', 'minimize')),  -- Whether more or less of it is better; else as a name's end says.
+    raw_mean REAL,  -- Mean of the final values; NULL where it is not finite.
+    normalized_mean REAL,  -- The same, normalized.
+    raw_std REAL,  -- Standard deviation of the final values.
+    normalized_std REAL,  -- The same, normalized.
+    objective_base TEXT NOT NULL,  -- Its name without `_maximize` and `_minimize`, by which it is looked up.
+    PRIMARY KEY (run_id, objective_name)
+) WITHOUT ROWID, STRICT;
+
+CREATE INDEX training_objectives_by_name ON training_objectives (objective_base, raw_mean, run_id, direction, raw_std);
 
 CREATE TABLE training_runs (
     run_id TEXT NOT NULL,  -- Internal run id, e.g. 'config_i-abc123'.
@@ -141,6 +179,17 @@ CREATE INDEX training_runs_newest ON training_runs (created_at DESC, run_id);
 CREATE INDEX training_runs_status_newest ON training_runs (status, created_at DESC, run_id);
 
 CREATE UNIQUE INDEX training_runs_wandb_run_id ON training_runs (wandb_run_id);
+
+CREATE TABLE training_scaffolds (
+    run_id TEXT NOT NULL,  -- The run.
+    scaffold_id TEXT NOT NULL,  -- What the run calls the scaffold.
+    name TEXT,  -- Name for people.
+    smiles TEXT,  -- Its structure as SMILES.
+    scores_json TEXT,  -- Its score on each objective, a JSON object; null: not finite.
+    pareto_rank INTEGER,  -- 1 for those that none other dominates, and so on.
+    cluster INTEGER,  -- The cluster that it is in.
+    PRIMARY KEY (run_id, scaffold_id)
+) WITHOUT ROWID, STRICT;
 
 CREATE TABLE voided_runs (
     run_id TEXT NOT NULL,  -- Internal run id, e.g. 'config_i-abc123'.
@@ -202,3 +251,12 @@ CREATE TRIGGER training_events_no_replace BEFORE INSERT ON training_events
   OR EXISTS (SELECT 1 FROM training_events WHERE position = NEW.position)
   BEGIN SELECT RAISE(ABORT, 'training_events is append-only: amend or void the run instead');
   END;
+
+CREATE VIEW training_timeline AS
+SELECT e.occurred_at, e.run_id, coalesce(r.run_name, v.run_name) AS run_name,
+  coalesce(r.chain_of_custody_id, v.chain_of_custody_id) AS chain_of_custody_id,
+  coalesce(r.status, v.status) AS status, v.reason AS void_reason, e.type, e.payload, e.source,
+  e.position, e.version, e.recorded_at, e.event_id
+FROM training_events e
+LEFT JOIN training_runs r ON r.run_id = e.run_id
+LEFT JOIN voided_runs v ON v.run_id = e.run_id;

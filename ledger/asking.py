@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from ledger import origin
 from ledger.errors import AskedWrongly, InvalidValue
 from ledger.events import Recorded
 from ledger.history import History
+from ledger.objectives import Objectives
 from ledger.projections.filters import parse_filters, parse_order, parse_whole_number
 from ledger.projections.liveness import Present
 from ledger.projections.timeline import Entry
+from ledger.reporting import Filters, Reporting
+from ledger.tuning import Tuning
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -22,10 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Asking", "Filters", "present_of"]
 
-Filters = Mapping[str, object]
 
-
-class Asking(History):
+class Asking(History, Objectives, Reporting, Tuning):
     """What can be asked of a ledger. Raises NoLedger where there is none."""
 
     if TYPE_CHECKING:

@@ -22,6 +22,8 @@ from ledger.events import (
     Failed,
     Heartbeat,
     Launched,
+    ObjectiveStated,
+    ScaffoldsRecorded,
     Started,
     WandbAttached,
 )
@@ -30,7 +32,9 @@ from ledger.events.times import parse_moment, text_of
 from ledger.projections.columns import Declared, Kind
 from ledger.projections.filters import parse_whole_number
 from ledger.projections.fits import fitting
+from ledger.projections.objectives import VALUES
 from ledger.projections.run import COLUMNS, HYPERPARAMETERS, STATUSES
+from ledger.projections.scaffolds import SCAFFOLD_COLUMNS, is_number
 
 __all__ = ["About", "When", "amended", "annotated", "crash", "crash_data", "launch", "status_change"]
 
@@ -216,6 +220,66 @@ def _wanted(column: Declared, name: str) -> str:
     if column.choices:
         return f"one of {', '.join(column.choices)}"
     return "a list of texts" if name == "tags_json" else _WANTED[column.kind]
+
+
+def objective(run_id: str, name: str, said: Said, at: When | None) -> Event:
+    return ObjectiveStated(run_id=run_id, objective_name=name, **said, **when(at))
+
+
+def objective_metric(metric_type: object, value: object) -> dict[str, object]:
+    """Return what is said of one of an objective's values."""
+    if metric_type not in VALUES:
+        wanted = f"one of {', '.join(VALUES)} is wanted"
+        raise InvalidValue("metric_type", metric_type, wanted, nearest(str(metric_type), VALUES))
+    if value is None:
+        raise InvalidValue("value", value, "a number is wanted; one that is not finite is one, too")
+    return {str(metric_type): value}
+
+
+def scaffolds(run_id: str, listed: Iterable[Mapping[str, object]], at: When | None) -> list[Event]:
+    """Return the events that record so many scaffolds, each of a limited number of them."""
+    every = [_scaffold(said) for said in listed] if isinstance(listed, Iterable) else []
+    if not every:
+        raise InvalidValue("scaffolds", listed, "one or several mappings with a scaffold_id are wanted")
+    parts = (every[begin : begin + _SCAFFOLDS_AT_ONCE] for begin in range(0, len(every), _SCAFFOLDS_AT_ONCE))
+    return [_recorded(run_id, part, at) for part in parts]
+
+
+def _recorded(run_id: str, part: list[dict[str, JsonValue]], at: When | None) -> Event:
+    scores = [scored if isinstance(scored := said.get("scores"), dict) else {} for said in part]
+    columns = [name for name in _OF_A_SCAFFOLD if name != "scores" and any(name in said for said in part)]
+    return ScaffoldsRecorded(
+        run_id=run_id,
+        columns={name: [said.get(name) for said in part] for name in columns},
+        scores={name: [each.get(name) for each in scores] for name in sorted({n for each in scores for n in each})},
+        **when(at),
+    )
+
+
+def _scaffold(said: object) -> dict[str, JsonValue]:
+    """What is said of one, each value as its column holds it."""
+    if not isinstance(said, Mapping):
+        raise InvalidValue("scaffolds", said, "a mapping with a scaffold_id is wanted for each")
+    for name in said:
+        if name not in _OF_A_SCAFFOLD:
+            sayable = ", ".join(_OF_A_SCAFFOLD)
+            raise InvalidValue("scaffolds", name, f"{sayable} can be said", nearest(str(name), _OF_A_SCAFFOLD))
+    made: dict[str, JsonValue] = {
+        name: _fitted(SCAFFOLD_COLUMNS[name], name, value)
+        for name, value in said.items()
+        if name != "scores" and value is not None
+    }
+    if "scaffold_id" not in made:
+        raise InvalidValue("scaffolds", dict(said), "a scaffold_id is wanted for each")
+    scores = plain_mapping(said.get("scores"))
+    for name, score in scores.items():
+        if score is not None and not is_number(score):
+            raise InvalidValue(f"scores[{name!r}]", score, "a number is wanted")
+    return {**made, "scores": scores} if scores else made
+
+
+_OF_A_SCAFFOLD = (*(name for name in SCAFFOLD_COLUMNS if name not in ("run_id", "scores_json")), "scores")
+_SCAFFOLDS_AT_ONCE = 1000
 
 
 def version(expected: object) -> int:

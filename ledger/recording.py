@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from typing import overload
 
@@ -157,6 +157,44 @@ class Recording(Handle):
     ) -> None:
         """Record a remark: the latest note shows, tags gather, metadata is merged key by key."""
         self._record([porch.annotated(run_id, note, tags, metadata, at)], at, "known run")
+
+    def insert_objective(  # noqa: PLR0917 -- existing scripts call it so
+        self,
+        run_id: str,
+        objective_name: str,
+        objective_alias: str | None = None,
+        uniprot: str | None = None,
+        weight: float | None = None,
+        direction: str | None = None,
+        *,
+        at: When | None = None,
+    ) -> None:
+        """State what an objective of a run is: *direction* 'maximize' or 'minimize', the alias its name in the metrics.
+
+        What is stated goes before what the config says of it, and what is left out stays as it is; again is no error.
+        """
+        said = {"objective_alias": objective_alias, "uniprot": uniprot, "weight": weight, "direction": direction}
+        self._record([porch.objective(run_id, objective_name, said, at)], at, "known run")
+
+    def update_objective_metric(
+        self, run_id: str, objective_name: str, metric_type: str, value: float, *, at: When | None = None
+    ) -> None:
+        """State what a run reached on an objective; it goes before what the final metrics say.
+
+        *metric_type* is raw_mean, normalized_mean, raw_std or normalized_std; a value that is not finite shows as None.
+        """
+        event = porch.objective(run_id, objective_name, porch.objective_metric(metric_type, value), at)
+        self._record([event], at, "known run")
+
+    def record_scaffolds(
+        self, run_id: str, scaffolds: Iterable[Mapping[str, object]], *, at: When | None = None
+    ) -> None:
+        """Record results of scaffolds: each a `scaffold_id`, and any of name, smiles, scores, pareto_rank, cluster.
+
+        `scores` is a mapping of objectives to numbers. What was recorded of a scaffold before stays where nothing
+        is said of it. All of them are recorded together, or none.
+        """
+        self._record(porch.scaffolds(run_id, scaffolds, at), at, "known run")
 
     def amend(self, /, run_id: str, *, reason: str, at: When | None = None, **columns: object) -> None:
         """Correct columns, with a reason; None clears one. History keeps what was said before."""

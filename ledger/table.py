@@ -13,7 +13,7 @@ Paint = Callable[[str, object, str], str]
 GAP = "  "
 NOTHING = "-"
 NARROWEST = 20  # what a column that gives way keeps at least
-_CLOCK = re.compile(r"\d+:\d\d:\d\d")
+_FIGURE = re.compile(r"\d+:\d\d:\d\d|-?[\d,]+\.\d+")  # a clock time, or a number with its digits chosen
 
 
 def table(
@@ -24,7 +24,7 @@ def table(
     gives_way: str | None = None,
     paint: Paint | None = None,
 ) -> str:
-    """Return *rows* under a heading, one line each; numbers and clock times stand right.
+    """Return *rows* under a heading, one line each; figures stand right.
 
     Nothing is cut unless *width* is given and a column *gives_way* to fit into it. *paint* gets a
     column's name, its value and the padded cell, and may put colour around the cell.
@@ -94,7 +94,7 @@ def _stands_right(values: Sequence[object]) -> bool:
 
 def _is_number(value: object) -> bool:
     if isinstance(value, str):
-        return _CLOCK.fullmatch(value) is not None
+        return _FIGURE.fullmatch(value) is not None
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

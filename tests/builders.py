@@ -14,9 +14,12 @@ from ledger.events import Event, Fact, Recorded
 from ledger.events.times import text_of
 from ledger.projections.claims import Claim, settle
 from ledger.projections.columns import Declared
+from ledger.projections.details import DETAILS
 from ledger.projections.fold import fold_facts
 from ledger.projections.life import Life
 from ledger.projections.run import COLUMNS
+from ledger.store.details import details_of
+from ledger.store.tables import PROJECTION
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 HOUR = 3600
@@ -74,6 +77,8 @@ annotated = _maker(facts.Annotated)
 voided = _maker(facts.Voided)
 unvoided = _maker(facts.Unvoided)
 imported = _maker(facts.Imported)
+objective_stated = _maker(facts.ObjectiveStated)
+scaffolds_recorded = _maker(facts.ScaffoldsRecorded)
 unknown = _maker(facts.UnknownEvent)
 
 
@@ -106,6 +111,7 @@ def told(events: Iterable[Event | Recorded]) -> Window:
             "wandb_run_id": held.get(run_id),
             "reason": life.void_reason,
             "voided": life.void_reason is not None,
+            "details": {detail.name: {} if life.void_reason is not None else detail.rows(life) for detail in DETAILS},
         }
         for run_id, life in folded.items()
     }
@@ -114,6 +120,10 @@ def told(events: Iterable[Event | Recorded]) -> Window:
 def shown(book: Ledger) -> Window:
     """Return what a ledger shows of every run, voided ones too, without what is local to that ledger."""
     rows = book.query_runs(limit=None, include_voided=True)
+    with book._answers._tables() as connection:
+        beside = details_of(connection, PROJECTION, [row["run_id"] for row in rows])
+    for row in rows:
+        row["details"] = {table.name: of_run for table, of_run in beside[row["run_id"]].items()}
     return {row["run_id"]: {name: value for name, value in row.items() if name not in LOCAL} for row in rows}
 
 

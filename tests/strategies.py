@@ -14,8 +14,9 @@ from typing import Any, TypeVar, get_args
 
 from hypothesis import strategies as st
 
-from ledger.events import EVENT_TYPES, Event, UnknownEvent
+from ledger.events import EVENT_TYPES, Event, ScaffoldsRecorded, UnknownEvent
 from ledger.events.lifecycle import EndReason
+from ledger.events.results import Direction
 from ledger.projections.columns import Kind
 from ledger.projections.run import COLUMNS, HYPERPARAMETERS, STATUSES
 from tests.builders import NOON, amendable
@@ -58,6 +59,29 @@ def deep(draw: st.DrawFn, depth_max: int = 60) -> Any:
 
 strangers = st.recursive(scalars, _listed_or_keyed, max_leaves=12) | deep()
 
+# Few names, and a few values, so that what is said of one objective, metric or scaffold collides.
+OBJECTIVES = ("QED", "COMT_activity", "COMT_activity_maximize", "tox_minimize", "tox")
+VALUED = ("raw_mean", "normalized_mean", "raw_std", "normalized_std")
+near_numbers = st.sampled_from([0.0, -0.0, 1, 2.5, "1e-1", True, None, "NaN", 10**400]) | numbers
+objectives_listed = st.lists(
+    st.sampled_from(OBJECTIVES)
+    | st.fixed_dictionaries(
+        {"name": st.sampled_from(OBJECTIVES) | strangers},
+        optional={
+            "alias": st.sampled_from(OBJECTIVES) | strangers,
+            "weight": near_numbers,
+            "direction": st.sampled_from(["maximize", "MIN", "sideways", 7]),
+            "params": st.fixed_dictionaries({"uniprot": texts}),
+        },
+    ),
+    max_size=4,
+)
+numbers_said = st.floats(width=32) | st.integers(-3, 3) | st.sampled_from(ODD_FLOATS)
+measured = st.dictionaries(
+    st.builds("objectives/{}/{}".format, st.sampled_from(OBJECTIVES), st.sampled_from(VALUED)), near_numbers, max_size=3
+)
+
+
 # Where a hyperparameter may lie, with whatever a stranger put there.
 _PATHS = sorted({path for column in HYPERPARAMETERS.values() for path in column.column.config})
 
@@ -68,6 +92,8 @@ def configs(draw: st.DrawFn) -> dict[str, Any]:
     made: dict[str, Any] = draw(st.dictionaries(texts, strangers, max_size=3))
     for path in draw(st.lists(st.sampled_from(_PATHS), max_size=4)):
         put(made, path.split("."), draw(numbers | strangers | st.sampled_from(["mgda", "pcgrad", 8, 0.5, "1e-4"])))
+    if draw(st.booleans()):
+        made["objectives"] = draw(objectives_listed)
     return made
 
 
@@ -103,6 +129,34 @@ def columns_logged(draw: st.DrawFn) -> dict[str, list[Any]]:
     """Columns of one length, as metrics_logged takes them."""
     length = draw(st.integers(0, 3))
     return draw(st.dictionaries(texts, st.lists(scalars, min_size=length, max_size=length), max_size=3))
+
+
+@st.composite
+def steps_logged(draw: st.DrawFn) -> dict[str, list[Any]]:
+    """Columns as a training process logs them: few metrics, numbers mostly, and steps mostly."""
+    length = draw(st.integers(1, 3))
+    columns = draw(
+        st.dictionaries(
+            st.sampled_from(["loss", "acc", "val/error"]), st.lists(near_numbers, min_size=length, max_size=length)
+        )
+    )
+    steps = st.lists(st.integers(0, 5) | st.sampled_from([None, "x", 2**70]), min_size=length, max_size=length)
+    return {**columns, **({"step": draw(steps)} if draw(st.booleans()) else {})}
+
+
+@st.composite
+def scaffolds_said(draw: st.DrawFn) -> dict[str, Any]:
+    """The two fields of a record of scaffolds, of one length."""
+    length = draw(st.integers(0, 3))
+
+    def column(values: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
+        return st.lists(values, min_size=length, max_size=length)
+
+    said = {"name": column(st.none() | texts), "smiles": column(st.none() | texts)}
+    said |= {name: column(st.none() | whole | strangers) for name in ("pareto_rank", "cluster", "unheard of")}
+    columns = {"scaffold_id": draw(column(st.sampled_from(["s1", "s2"]) | strangers))}
+    columns |= draw(st.fixed_dictionaries({}, optional=said))
+    return {"columns": columns, "scores": draw(st.dictionaries(st.sampled_from(OBJECTIVES), column(near_numbers)))}
 
 
 _OF_KIND: dict[Kind, st.SearchStrategy[Any]] = {
@@ -147,8 +201,14 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "started_at": any_moments,
     "ended_at": any_moments,
     "duration_seconds": seconds | not_finite,
-    "final_metrics": mappings,
-    "metrics": mappings,
+    "final_metrics": mappings | measured,
+    "metrics": mappings | measured,
+    "objective_name": st.sampled_from(OBJECTIVES) | ids,
+    "objective_alias": st.sampled_from(OBJECTIVES) | ids,
+    "uniprot": clean_texts,
+    "weight": numbers_said,
+    "direction": st.sampled_from(get_args(Direction)),
+    **dict.fromkeys(VALUED, numbers_said),
     "metadata": mappings,
     "presumed": st.booleans(),
     "lease_seconds": st.sampled_from([0, 1, 30]) | seconds | not_finite,
@@ -159,6 +219,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "exit_code": whole | not_finite,
     "tags": st.lists(ids, max_size=3),
     "reason": ids,
+    "scores": st.just({}),
     "system": ids,
     "uri": ids,
     "row": _IMPORTED,
@@ -171,6 +232,12 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     **{name: clean_texts for name in ("run_name", "config_file_path", "host", "instance_id", "instance_type")},
     **{name: clean_texts for name in ("wandb_url", "wandb_name", "note", "message", "detected_by", "testimony")},
     **{name: strategy for name, strategy in _OF_COLUMN.items() if not name.endswith(("status", "_seconds"))},
+}
+
+
+_OF_EVENT = {
+    ("metrics_logged", "columns"): columns_logged() | steps_logged(),
+    ("scaffolds_recorded", "columns"): st.none(),
 }
 
 
@@ -189,9 +256,12 @@ def events_of(
     """Any event of one kind; each field that need not be said is sometimes not said."""
     fields = {name: draw(strategy) for name, strategy in envelopes(run_ids, at).items()}
     for name in kind.payload_fields:
-        values = columns_logged() if (kind.wire_name, name) == ("metrics_logged", "columns") else FIELDS[name]
+        of_event = (kind.wire_name, name)
+        values = _OF_EVENT[of_event] if of_event in _OF_EVENT else FIELDS[name]
         if kind.model_fields[name].is_required() or draw(st.booleans()):
             fields[name] = draw(values)
+    if kind is ScaffoldsRecorded:
+        fields |= draw(scaffolds_said())
     return kind(**fields)
 
 
@@ -219,6 +289,9 @@ _WEIGHTED = [*EVENT_TYPES] + [
     "crashed",
     "wandb_attached",
     "amended",
+    "metrics_logged",
+    "objective_stated",
+    "scaffolds_recorded",
 ] * 2
 
 

@@ -18,11 +18,13 @@ from ledger.cli import (
     importing,
     plotting,
     recording,
+    reporting,
     spooling,
     subscriptions,
     sweeping,
     verbs,
 )
+from ledger.cli.report_words import add_reports
 from ledger.cli.words import (
     AGAIN,
     Words,
@@ -60,6 +62,8 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         if found := re.match("argument VERB: invalid choice: '(.*?)'", message):
             message = f"unknown verb {found[1]!r}.{nearest(found[1], _VERBS)}"
+        elif found := re.match("argument NAME: invalid choice: '(.*?)'", message):
+            message = f"unknown report {found[1]!r}.{nearest(found[1], reporting.REPORTS)}"
         end = "" if message.endswith((".", "?")) else "."
         raise AskedWrongly(f"{message}{end} See: {self.prog} --help")
 
@@ -295,6 +299,11 @@ _VERBS: dict[str, tuple[Verb, str, Callable[[Words], None]]] = {
     "timeline": (asking.timeline, "what happened to a run, or to a chain of custody", _timeline),
     "plot": (plotting.plot, "draw curves, objectives or a chain, in the terminal or into a file", plotting.words),
     "stats": (asking.stats, "how many runs, by status", add_as_of),
+    "report": (
+        reporting.report,
+        "what many runs come to: outcomes, crashes, cost, what makes the difference",
+        add_reports,
+    ),
     "events": (asking.events, "the events themselves, in order of acceptance", _events),
     "explain": (explaining.explain, "which event gave each column of a run its value", _explain),
     "subscriptions": (subscriptions.subscriptions, "how far the consumers of events have come", _subscription),

@@ -16,6 +16,7 @@ from ledger.events.envelope import Event, Source, UnknownEvent
 from ledger.events.fact import Fact, Recorded, parse_event
 from ledger.events.lifecycle import Completed, Crashed, Failed, Launched, Resumed, Started
 from ledger.events.progress import LEASE_SECONDS, CheckpointSaved, Heartbeat, Imported, MetricsLogged
+from ledger.events.results import ObjectiveStated, ScaffoldsRecorded
 
 __all__ = [
     "EVENT_TYPES",
@@ -37,8 +38,10 @@ __all__ = [
     "Imported",
     "Launched",
     "MetricsLogged",
+    "ObjectiveStated",
     "Recorded",
     "Resumed",
+    "ScaffoldsRecorded",
     "Source",
     "Started",
     "UnknownEvent",

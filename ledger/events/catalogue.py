@@ -16,6 +16,7 @@ from ledger.events.corrections import Amended, Unvoided, Voided
 from ledger.events.envelope import Event
 from ledger.events.lifecycle import Completed, Crashed, Failed, Launched, Resumed, Started
 from ledger.events.progress import CheckpointSaved, Heartbeat, Imported, MetricsLogged
+from ledger.events.results import ObjectiveStated, ScaffoldsRecorded
 
 __all__ = ["EVENT_TYPES", "AnyEvent"]
 
@@ -28,6 +29,8 @@ AnyEvent = (
     | Heartbeat
     | MetricsLogged
     | CheckpointSaved
+    | ObjectiveStated
+    | ScaffoldsRecorded
     | Completed
     | Failed
     | Crashed

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ledger.errors import InvalidValue
+from ledger.plots.curves import LARGEST
 from ledger.plots.style import COLOURS, GREY, drawing, legend_beside, new_figure, short
-from ledger.plots.values import of_runs
 from ledger.projections.pareto import Direction, front
 
 if TYPE_CHECKING:
@@ -57,12 +57,13 @@ def scatter_of(
     for name, value in (("x", x), ("y", y)):
         if not isinstance(value, str) or not value:
             raise InvalidValue(name, value, "an objective's name is wanted")
-    rows = ledger.query_runs(filters, limit=limit)
-    (xs, along), (ys, up) = of_runs(rows, x), of_runs(rows, y)
-    both = [(row["run_id"], (a, b)) for row, a, b in zip(rows, xs, ys, strict=True) if a is not None and b is not None]
-    points = [point for _, point in both]
-    runs = [run_id for run_id, _ in both]
-    return Scatter((x, y), (along, up), runs, points, front(points, (along, up)), len(rows) - len(both))
+    reached = ledger.reached([x, y], filters, limit=limit)
+    along, up = reached.directions
+    shown = [run for run in reached.runs if max(map(abs, run.values)) < LARGEST]
+    points = [(run.values[0], run.values[1]) for run in shown]
+    lacking = ledger.count_runs(filters) - len(reached.runs) if limit is None else 0
+    runs = [run.run_id for run in shown]
+    return Scatter((x, y), (along, up), runs, points, front(points, (along, up)), lacking)
 
 
 def plot_objectives(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -20,6 +20,8 @@ from ledger.events.times import parse_moment, text_of
 from ledger.projections.columns import Column, Declared, Filter, Kind, Operator
 from ledger.projections.fits import spelled_number
 from ledger.projections.liveness import LIVENESS
+from ledger.projections.metrics import STATISTICS
+from ledger.projections.objectives import VALUES
 from ledger.projections.run import COLUMNS
 
 __all__ = [
@@ -52,8 +54,11 @@ class Condition:
 
 @dataclass(frozen=True)
 class Order:
+    """By a column; of what has rows of its own, and below JSON columns, by what the keys name."""
+
     column: str
     descending: bool
+    keys: tuple[str, ...] = ()
 
 
 def _generic(column: Declared) -> Iterable[Filter]:
@@ -79,6 +84,9 @@ FILTERS: dict[str, tuple[Declared, Filter]] = {
 
 # Names below which a filter may go on with a dot into the JSON, and the column that holds it.
 JSON_ROOTS = {"config": "config_json", "metrics": "final_metrics_json", "metadata": "metadata_json"}
+# What has rows of its own: `objectives.COMT_activity`, `objectives.COMT_activity:raw_std`, `metrics.train/loss:min`.
+# A name and, behind a colon, which of its values.
+VALUED = {"objectives": ("training_objectives", VALUES), "metrics": ("training_metrics", STATISTICS)}
 TAGS = {"tags": "is", "not_tags": "is_not", "has_tags": "has"}
 # What no column holds and is derived when it is asked: it has the filters of a column all the same.
 DERIVED = {
@@ -88,6 +96,8 @@ DERIVED = {
 }
 
 _PATH = re.compile(rf"(not_|min_|max_|has_)?({'|'.join(JSON_ROOTS)})\.(.+?)(_contains)?", re.DOTALL)
+_VALUED = re.compile(r"(not_|min_|max_|has_)?(objectives|metrics)\.(.+)", re.DOTALL)
+_BOUNDS = ("min", "max")
 _PREFIXES: dict[str | None, Operator] = {
     None: "is",
     "not_": "is_not",
@@ -112,10 +122,24 @@ def parse_filters(filters: Mapping[str, object] | None, now: datetime) -> list[C
         raise InvalidValue("filters", filters, "a mapping of filter names to values is wanted")
     if len(filters) > FILTERS_MAX:
         raise InvalidValue("filters", f"{len(filters)} filters", f"at most {FILTERS_MAX} at once are wanted")
-    conditions = [_condition(name, value, now) for name, value in filters.items()]
+    conditions = [_condition(name, value, now) for name, value in _each(filters)]
     if (values := sum(len(condition.values) for condition in conditions)) > VALUES_MAX:
         raise InvalidValue("filters", f"{values} values", f"at most {VALUES_MAX} at once are wanted")
     return conditions
+
+
+def _each(filters: Mapping[str, object]) -> Iterator[tuple[object, object]]:
+    """The filters by name; `{"metrics.loss": {"min": 0.1, "max": 1}}` is two of them."""
+    for name, value in filters.items():
+        if not isinstance(name, str) or "." not in name or not isinstance(value, Mapping) or not value:
+            yield name, value
+            continue
+        for bound, limit in value.items():
+            if bound not in _BOUNDS or name.startswith(tuple(f"{prefix}" for prefix in _PREFIXES if prefix)):
+                raise InvalidValue(
+                    name, value, "bounds are said as {'min': ..., 'max': ...}", nearest(str(bound), _BOUNDS)
+                )
+            yield f"{bound}_{name}", limit
 
 
 def _condition(name: object, value: object, now: datetime) -> Condition:
@@ -128,6 +152,8 @@ def _condition(name: object, value: object, now: datetime) -> Condition:
         return _column_condition(column, filter, value, now)
     if name in TAGS:
         return _tags_condition(name, value)
+    if (valued := _valued(name)) is not None:
+        return _valued_condition(name, valued, value)
     path_said = _PATH.fullmatch(name)
     if path_said is None:
         raise UnknownFilter(name, [*FILTERS, *TAGS, *DERIVED], "" if "." not in name else _ROOTS_HINT)
@@ -142,8 +168,38 @@ def _condition(name: object, value: object, now: datetime) -> Condition:
     return Condition(JSON_ROOTS[root], operator, values, several, tuple(path.split(".")))
 
 
+def _valued(
+    name: str, unknown: type[UnknownFilter | UnknownOrder] = UnknownFilter
+) -> tuple[str, str, tuple[str, str]] | None:
+    """The prefix, the table and the keys of a name that speaks of a value with rows of its own."""
+    found = _VALUED.fullmatch(name)
+    if found is None:
+        return None
+    prefix, root, said = found.groups()
+    table, values = VALUED[root]
+    of, colon, which = said.rpartition(":")
+    if root == "metrics" and not (colon and which in values):  # a final metric, whose name may have colons in it
+        return None
+    if not colon:
+        of, which = said, values[0]
+    if which not in values:
+        raise unknown(name, [], nearest(which, values) or f" Behind the colon stands one of {', '.join(values)}.")
+    if not of or not storable_text(of):
+        raise unknown(name, [], f" A name stands behind {root}., and before the colon where there is one.")
+    return prefix or "", table, (of, which)
+
+
+def _valued_condition(name: str, valued: tuple[str, str, tuple[str, str]], value: object) -> Condition:
+    prefix, table, keys = valued
+    operator = _PREFIXES[prefix or None]
+    parse = partial(parse_boolean if operator == "has" else _number, name)
+    values, several = _values(value, operator, parse)
+    return Condition(table, operator, values, several, keys)
+
+
 _ROOTS_HINT = (
-    f" A path begins with {', '.join(f'{root}.' for root in JSON_ROOTS)} and may have not_, min_, max_, has_ before it."
+    f" A path begins with {', '.join(f'{root}.' for root in JSON_ROOTS)}, what a run reached with objectives.; both"
+    " may have not_, min_, max_, has_ before them."
 )
 
 
@@ -267,18 +323,39 @@ _JSON_PARSERS: dict[Operator, Callable[[str, object], Value]] = {
 ORDERS = (*COLUMNS, "liveness")
 
 
+def _keyed_order(name: str, *, descending: bool) -> Order | None:
+    """The order by what has rows of its own, or by a number below a JSON column."""
+    valued = _valued(name, UnknownOrder)
+    if valued is not None and not valued[0]:
+        return Order(valued[1], descending, valued[2])
+    path_said = _PATH.fullmatch(name)
+    if path_said is None or path_said[1] or path_said[4] or not _is_path(path_said[3]):
+        return None
+    return Order(JSON_ROOTS[path_said[2]], descending, tuple(path_said[3].split(".")))
+
+
+def _is_path(path: str) -> bool:
+    return "" not in path.split(".") and '"' not in path and "\\" not in path and path.isprintable()
+
+
 def parse_order(order_by: str) -> list[Order]:
     """Return the orderings that `"column DESC, other"` states. Raises UnknownOrder for anything else."""
     if not isinstance(order_by, str):
         raise UnknownOrder(order_by, ORDERS)
     orders = [_order(part) for part in order_by.split(",")]
-    first: dict[str, Order] = {}
+    first: dict[tuple[str, ...], Order] = {}
     for order in orders:
-        first.setdefault(order.column, order)  # a column that is named again decides nothing more
+        first.setdefault((order.column, *order.keys), order)  # what is named again decides nothing more
     return list(first.values())
 
 
 def _order(part: str) -> Order:
+    name, *rest = part.split() or [""]
+    directions = [word.upper() for word in rest]
+    if "." in name and directions in ([], ["ASC"], ["DESC"]):
+        keyed = _keyed_order(name, descending=directions == ["DESC"])
+        if keyed is not None:
+            return keyed
     match part.split():
         case [name] if name in ORDERS:
             return Order(name, descending=False)

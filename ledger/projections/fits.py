@@ -18,13 +18,14 @@ from ledger.events.plain import NESTING_MAX, NON_FINITE
 from ledger.events.times import parse_moment, text_of
 from ledger.projections.columns import Declared, Kind
 
-__all__ = ["Plain", "fitting", "path_into", "projected_json", "spelled_number", "without_non_finite"]
+__all__ = ["Plain", "fitting", "is_key", "path_into", "projected_json", "spelled_number", "without_non_finite"]
 
 Plain = str | int | float | None
 
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?", re.ASCII)
 _DIGITS = re.compile(r"[+-]?\d+", re.ASCII)
 _NUMBER_LENGTH_MAX = 400
+_KEY_BYTES_MAX = 2000
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -67,6 +68,8 @@ def _integer(value: JsonValue) -> int | None:
 
 
 def _real(value: JsonValue) -> float | None:
+    if type(value) is float and math.isfinite(value):
+        return value
     number = _number(value)
     try:
         made = None if number is None else float(number)
@@ -95,6 +98,13 @@ _FITTING: dict[Kind, Callable[[JsonValue], Plain]] = {
     "moment": _moment,
     "json": _json,
 }
+
+
+def is_key(run_id: str, key: str) -> bool:
+    """Whether a row of this run may be found by such a key: the indexes of a server hold no longer ones."""
+    if len(run_id) + len(key) < _KEY_BYTES_MAX // 4:
+        return True
+    return len(run_id.encode()) + len(key.encode()) <= _KEY_BYTES_MAX
 
 
 def projected_json(value: JsonValue) -> str:

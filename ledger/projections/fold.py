@@ -16,8 +16,11 @@ from ledger.events import EVENT_TYPES, Event, Fact, Recorded
 from ledger.projections.beats import beat, beat_in_a_row
 from ledger.projections.fits import fitting, projected_json, without_non_finite
 from ledger.projections.life import Life, read_config
-from ledger.projections.lifecycle import ENDED, LEADS_TO, SIGNS_OF_LIFE, revives
+from ledger.projections.lifecycle import ENDED, LEADS_TO, RESULTS, SIGNS_OF_LIFE, revives
+from ledger.projections.metrics import add_up
+from ledger.projections.objectives import with_statement
 from ledger.projections.run import COLUMNS, HYPERPARAMETERS, Run, Status
+from ledger.projections.scaffolds import recorded
 
 __all__ = ["Step", "evolve", "fold", "fold_facts", "fold_steps"]
 
@@ -102,6 +105,9 @@ def _follow(life: Life, signs: Sequence[Step]) -> None:
     life.row["last_seen_at"] = occurred_at
     life.signed = (occurred_at, event_id)
     beat_in_a_row(life, [((at, id), said) for at, id, type, said in signs if type == "heartbeat" and said is not None])
+    for at, event_id, type, said in signs:
+        if type == "metrics_logged" and said is not None:
+            _log(life, (at, event_id), said)
 
 
 def _act_on(life: Life | None, run_id: str, type: str, key: Key, payload: Payload) -> Life:
@@ -116,26 +122,29 @@ def _act_on(life: Life | None, run_id: str, type: str, key: Key, payload: Payloa
     act = _ACTS.get(type)
     if act is not None:
         act(life, key, payload)
-    life.settled = key
+    if type not in RESULTS:
+        life.settled = key
     return life
 
 
 def slips_in(life: Life, fact: Fact) -> bool:
     """Whether a late event can be folded without folding the run afresh.
 
-    So it is for a sign of life between the latest event of another kind and the latest sign of life:
-    among signs of life in a row, all that their order decides is whose metrics and duration show.
-    Many processes that write to one run make this the common case.
+    So it is for a sign of life behind the latest event of another kind, of which results are none: they and signs
+    of life do not touch each other. Among signs of life in a row, all that their order decides is whose metrics and
+    duration show. Many processes that write to one run make this the common case.
     """
-    if fact.type not in SIGNS_OF_LIFE or fact.understood is None or life.signed is None:
-        return False
-    return (life.settled or ("", "")) < canonical(fact) < life.signed
+    return fact.type in SIGNS_OF_LIFE and fact.understood is not None and (life.settled or ("", "")) < canonical(fact)
 
 
 def evolve_late(life: Life, fact: Fact) -> None:
     """Let a late event that `slips_in` act on *life*, as it would have in its time."""
-    if fact.type == "heartbeat":
+    if life.signed is None or life.signed < canonical(fact):
+        _sign_of_life(life, fact.type, canonical(fact), fact.understood or {})
+    elif fact.type == "heartbeat":
         beat(life, canonical(fact), fact.understood or {})
+    elif fact.type == "metrics_logged":
+        _log(life, canonical(fact), fact.understood or {})
     if life.settled is None:  # no launch has arrived, nor anything else but signs of life
         life.row["created_at"] = min(str(life.row["created_at"]), fact.occurred_at)
 
@@ -193,6 +202,21 @@ def _sign_of_life(life: Life, type: str, key: Key, payload: Payload) -> None:
         life.derive_times()
     if type == "heartbeat":
         beat(life, key, payload)
+    elif type == "metrics_logged":
+        _log(life, key, payload)
+
+
+def _log(life: Life, key: Key, payload: Payload) -> None:
+    """Add to what was logged, in whatever order."""
+    add_up(life.metrics, str(life.row["run_id"]), key, payload.get("columns"))
+
+
+def _objective_stated(life: Life, _: Key, payload: Payload) -> None:
+    life.objectives = with_statement(life.objectives, payload)
+
+
+def _scaffolds_recorded(life: Life, _: Key, payload: Payload) -> None:
+    recorded(life.scaffolds, payload)
 
 
 def _ended(status: Status, life: Life, key: Key, payload: Payload) -> None:
@@ -330,6 +354,8 @@ _ACTS: dict[str, Callable[[Life, Key, Payload], None]] = {
     "voided": _voided,
     "unvoided": _unvoided,
     "imported": _imported,
+    "objective_stated": _objective_stated,
+    "scaffolds_recorded": _scaffolds_recorded,
 }
 
 _FOLLOWING_MAX = 100

@@ -17,7 +17,10 @@ from pydantic import JsonValue
 from ledger.projections.claims import Claim
 from ledger.projections.columns import Declared
 from ledger.projections.fits import Plain, fitting, path_into, projected_json, without_non_finite
+from ledger.projections.metrics import Metric
+from ledger.projections.objectives import Stated
 from ledger.projections.run import COLUMNS, HYPERPARAMETERS, Run
+from ledger.projections.scaffolds import Scaffolds
 
 __all__ = ["Life", "Row", "microseconds_between"]
 
@@ -59,6 +62,11 @@ class Life:
     lease_from: Key | None = None
     # The metrics that the row is to show, not written as text yet: of a thousand heartbeats one is.
     shown_metrics: dict[str, JsonValue] | None = None
+    # What was stated of objectives by hand; and, of the events that were folded since the life was restored, what
+    # they say of metrics and of scaffolds.
+    objectives: Stated = field(default_factory=list)
+    metrics: dict[str, Metric] = field(default_factory=dict)
+    scaffolds: Scaffolds = field(default_factory=dict)
 
     @classmethod
     def born(cls, run_id: str, occurred_at: str) -> Life:
@@ -79,6 +87,8 @@ class Life:
             packed["explicit"] = dict(self.explicit)
         if self.imported:
             packed["imported"] = dict(self.imported)
+        if self.objectives:
+            packed["objectives"] = [list(statement) for statement in self.objectives]
         if self.claims:
             packed["claims"] = {name: list(key) for name, key in self.claims.items()}
         for name in _KEYS:
@@ -92,10 +102,11 @@ class Life:
         packed = json.loads(beside)
         amended = set(packed.pop("amended", ()))
         claims = {name: (key[0], key[1]) for name, key in packed.pop("claims", {}).items()}
+        objectives = [(name, field, value) for name, field, value in packed.pop("objectives", ())]
         for name in _KEYS:
             if name in packed:
                 packed[name] = tuple(packed[name])
-        return cls(row, amended=amended, claims=claims, **packed)
+        return cls(row, amended=amended, claims=claims, objectives=objectives, **packed)
 
     def show_metrics(self, metrics: dict[str, JsonValue]) -> None:
         """Let the row show these, from the next `sealed` on."""

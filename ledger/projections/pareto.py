@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
-from operator import ge
-from typing import Literal, TypeGuard
+from operator import ge, mul
+from typing import Literal, TypeGuard, cast
 
 from ledger.errors import InvalidValue
 from ledger.projections.curves import is_number
@@ -40,6 +40,8 @@ def front(points: Sequence[Sequence[float | None]], directions: Sequence[Directi
 
 def _turned(point: Sequence[float | None], signs: Sequence[int]) -> Point | None:
     """The point with every objective to be maximized; None where it can be on no front."""
+    if set(map(type, point)) == {float} and math.isfinite(sum(cast("Sequence[float]", point))):
+        return tuple(map(mul, cast("Sequence[float]", point), signs))
     values = [value * sign for value, sign in zip(point, signs, strict=True) if _is_finite(value)]
     return tuple(values) if len(values) == len(signs) else None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 
 from ledger.events import EVENT_TYPES
+from ledger.projections.details import DETAILS
 from ledger.projections.run import COLUMNS
 
 __all__ = ["RULES", "fold_stamp"]
@@ -18,7 +19,9 @@ def fold_stamp() -> str:
     A better extraction shows in it, and so does an event that could not be understood before.
     """
     columns = [
-        (name, c.kind, c.nullable, c.choices, tuple(c.column.config), c.column.counted) for name, c in COLUMNS.items()
+        (name, c.kind, c.nullable, c.choices, tuple(c.column.config), c.column.counted)
+        for table in (COLUMNS, *(detail.columns for detail in DETAILS))
+        for name, c in table.items()
     ]
     types = [
         (name, kind.model_fields["schema_version"].default, kind.payload_fields) for name, kind in EVENT_TYPES.items()

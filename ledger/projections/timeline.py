@@ -135,6 +135,20 @@ def _metrics(payload: Payload) -> str:
     return f"{max(lengths, default=0)} steps of {', '.join(name for name in columns if name != 'step')}{span}"
 
 
+def _scaffolds(payload: Payload) -> str:
+    columns, scores = payload.get("columns"), payload.get("scores")
+    ids = columns.get("scaffold_id") if isinstance(columns, dict) else None
+    said = [name for name in columns if name != "scaffold_id"] if isinstance(columns, dict) else []
+    said += [f"scores of {', '.join(scores)}"] if isinstance(scores, dict) and scores else []
+    number = len(ids) if isinstance(ids, list) else 0
+    return f"{number} scaffold{'' if number == 1 else 's'}" + (f" ({', '.join(said)})" if said else "")
+
+
+def _objective(payload: Payload) -> str:
+    said = {name: value for name, value in payload.items() if name != "objective_name"}
+    return f"objective {payload.get('objective_name')}" + (f": {_listed(said)}" if said else "")
+
+
 def _amended(payload: Payload) -> str:
     columns = payload.get("columns")
     changes = _listed(columns) if isinstance(columns, dict) else ""
@@ -158,5 +172,7 @@ _SAYINGS: dict[str, Callable[[Payload], str]] = {
     "amended": _amended,
     "voided": lambda p: f"voided (reason: {p.get('reason')})",
     "unvoided": lambda p: f"no longer void (reason: {p.get('reason')})",
+    "objective_stated": _objective,
+    "scaffolds_recorded": _scaffolds,
     "imported": lambda p: f"imported from {p.get('system')}",
 }

@@ -112,7 +112,7 @@ _LOCKING = compiled(
     .with_for_update(key_share=True)
 )
 # A run that is new gets a head of no events, for others to wait at.
-_BEGUN = {"version": "0", "placed": "0", "unreadable": "0"}
+_BEGUN = {"version": "0", "placed": "0", "unreadable": "0", "detailed": "0"}
 _BEGINNING = said(
     f"INSERT INTO training_heads ({', '.join(_HEAD_NAMES)})"
     f" SELECT {', '.join('value' if name == 'run_id' else _BEGUN.get(name, chr(39) * 2) for name in _HEAD_NAMES)}"

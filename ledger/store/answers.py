@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
+from typing import TypeVar
 
 from pydantic import JsonValue
 
@@ -13,20 +14,25 @@ from ledger.errors import RunNotFound, UnknownFilter
 from ledger.events import EVENT_TYPES, Recorded
 from ledger.events.envelope import storable_text
 from ledger.projections.curves import Columns, curves
+from ledger.projections.details import Detail
 from ledger.projections.filters import Condition, Order
 from ledger.projections.liveness import Present
+from ledger.projections.picks import Pick
 from ledger.projections.sampling import sampled
 from ledger.projections.stats import stats
 from ledger.projections.timeline import Entry, entries
-from ledger.store import reading, runs
+from ledger.store import picking, reading, results, runs
 from ledger.store.bounds import EVERYTHING
 from ledger.store.database import Database
+from ledger.store.folding import fold_of
 from ledger.store.history import batches
-from ledger.store.statements import Connection, Row
+from ledger.store.statements import Connection, Row, StoredRow
 
 __all__ = ["Answers", "check_types"]
 
 _PAGE = 500
+
+T = TypeVar("T")
 
 
 class Answers:
@@ -40,6 +46,22 @@ class Answers:
         """The projected tables that are asked."""
         with self._database.read() as connection:
             yield connection
+
+    def ask(self, work: Callable[[Connection], T]) -> T:
+        """Ask the projected tables with *work*."""
+        with self._tables() as connection:
+            return work(connection)
+
+    def rows_of_run(self, detail: Detail, run_id: str, names: Sequence[str]) -> list[Row]:
+        """Return what a run has in a table of several rows a run, also where it is voided. Raises RunNotFound."""
+        if not storable_text(run_id):
+            raise RunNotFound(run_id)
+        with self._database.read() as connection:
+            rows = results.rows_of_run(connection, detail, run_id, names)
+            if rows or runs.has_row(connection, run_id):
+                return rows
+            folded = fold_of(connection, run_id, EVERYTHING)  # voided, or unknown
+        return results.rows_of_fold(folded, detail, run_id, names)
 
     def get_run(self, run_id: str, present: Present) -> Row | None:
         with self._tables() as connection:
@@ -63,6 +85,31 @@ class Answers:
     def count_runs(self, conditions: Sequence[Condition], present: Present, *, include_voided: bool) -> int:
         with self._tables() as connection:
             return runs.count_runs(connection, conditions, present, include_voided=include_voided)
+
+    def picked(self, conditions: Sequence[Condition], present: Present, picks: Sequence[Pick]) -> list[StoredRow]:
+        with self._tables() as connection:
+            return picking.picked(connection, conditions, present, tuple(picks))
+
+    def picked_of(self, run_ids: Sequence[str], picks: Sequence[Pick]) -> list[StoredRow]:
+        with self._tables() as connection:
+            return picking.picked_of(connection, run_ids, tuple(picks))
+
+    def tallied(self, conditions: Sequence[Condition], present: Present, picks: Sequence[Pick]) -> list[StoredRow]:
+        with self._tables() as connection:
+            return picking.tallied(connection, conditions, present, tuple(picks))
+
+    def best(
+        self,
+        conditions: Sequence[Condition],
+        present: Present,
+        metric: Pick,
+        picks: Sequence[Pick],
+        *,
+        minimize: bool,
+        limit: int,
+    ) -> list[StoredRow]:
+        with self._tables() as connection:
+            return picking.best(connection, conditions, present, metric, tuple(picks), minimize=minimize, limit=limit)
 
     def stats(self) -> dict[str, int]:
         with self._tables() as connection:

@@ -33,7 +33,7 @@ __all__ = ["Copied", "copy"]
 
 # What is carried over as it is; the rest is folded again from it.
 _KEPT = (training_events, training_heads, conflicts, subscriptions, parked)
-_COMPARED = (*_KEPT, PROJECTION.runs, PROJECTION.voided, PROJECTION.claims)
+_COMPARED = (*_KEPT, *PROJECTION[:-1])
 
 # Whoever appends comes by the heads first. Readers go on.
 _LOCKING = said(f"LOCK TABLE {training_heads.name}, {subscriptions.name} IN EXCLUSIVE MODE")

@@ -15,7 +15,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from ledger.store.spelling import VERBATIM, Expression, Spelled
 
-__all__ = ["Found", "each_tag"]
+__all__ = ["Found", "each_found", "each_tag"]
 
 Clause = sa.ColumnElement[bool]
 
@@ -117,6 +117,29 @@ class _EachTag(Spelled):
     )
 
 
+class _EachFound(FunctionElement[str]):
+    """A document, and paths into it: the list of what is found at each, null where nothing is, as JSON text."""
+
+    type = sa.Text()
+    inherit_cache = True
+
+
+@compiles(_EachFound, "sqlite")
+def _extracted(element: _EachFound, compiler: SQLCompiler, **kw: object) -> str:
+    document, *paths = (compiler.process(clause, **kw) for clause in element.clauses)
+    if len(paths) == 1:
+        # Of one path SQLite gives the bare value, where true is 1, and of two a list. An object has no [0].
+        paths.append("'$[0]'")
+    return f"json_extract({', '.join([document, *paths])})"
+
+
+@compiles(_EachFound, "postgresql")
+def _queried(element: _EachFound, compiler: SQLCompiler, **kw: object) -> str:
+    document, *paths = element.clauses
+    found = [compiler.process(_At(document, path), **kw) for path in paths]
+    return f"jsonb_build_array({', '.join(found)})::text"
+
+
 class Found:
     """What lies at the first of some paths at which there is something."""
 
@@ -150,6 +173,12 @@ class Found:
 def each_tag(column: Expression) -> sa.TableValuedAlias:
     """Return the texts of a list, as rows with a `value`."""
     return _EachTag(_Document(column)).table_valued("value", name="tag")
+
+
+def each_found(column: Expression, paths: Sequence[str]) -> sa.ColumnElement[str]:
+    """Return the list of what lies at each of the paths, as JSON text; NULL where there is no document."""
+    spelled = [sa.bindparam(None, path, type_=sa.Text(), unique=True) for path in paths]
+    return _EachFound(_Document(column), *spelled)
 
 
 def _first(found: Sequence[Expression]) -> Expression:

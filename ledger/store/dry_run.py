@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import groupby
@@ -11,11 +11,12 @@ from operator import itemgetter
 
 import sqlalchemy as sa
 
+from ledger.projections.details import Detail
 from ledger.projections.explain import EXPLAINED
 from ledger.store.bounds import EVERYTHING
 from ledger.store.prepared import prepared
 from ledger.store.statements import Connection, Row, compiled
-from ledger.store.tables import training_runs, voided_runs
+from ledger.store.tables import PROJECTION, training_runs, voided_runs
 
 __all__ = ["A_ROW", "Change", "changes"]
 
@@ -38,7 +39,7 @@ class Change:
 
 
 def changes(connection: Connection) -> Iterator[Change]:
-    """Yield what a replay would change in `training_runs` and `voided_runs`, in order of run_id.
+    """Yield what a replay would change in `training_runs` and `voided_runs`, in order of run_id, then in the others.
 
     The connection has to be in a transaction, so that all of it is of one moment.
     """
@@ -48,11 +49,32 @@ def changes(connection: Connection) -> Iterator[Change]:
         every = [reading.enter_context(closing(_rows(of, table, side))) for of, side in sides for table in _TABLES]
         for run_id, of_run in groupby(heapq.merge(*every, key=itemgetter(0)), key=itemgetter(0)):
             yield from _of_run(run_id, list(of_run))
+        for detail, table in PROJECTION.details():
+            sides_of = [reading.enter_context(closing(_rows(of, table, side))) for of, side in sides]
+            yield from _beside(heapq.merge(*sides_of, key=lambda found: _key(detail, found)), detail)
+
+
+def _key(detail: Detail, found: Found) -> tuple[str, str]:
+    return found[0], str(found[3][detail.key])
+
+
+def _beside(every: Iterable[Found], detail: Detail) -> Iterator[Change]:
+    """What differs in a table of several rows a run."""
+    for (run_id, key), found in groupby(every, key=lambda found: _key(detail, found)):
+        rows = {side: row for _, side, _, row in found}
+        where = f"{detail.name} {key!r}"
+        if len(rows) < 2:
+            yield Change(run_id, where, *(A_ROW if side in rows else None for side in (_STORED, _COMPUTED)))
+            continue
+        stored, computed = rows[_STORED], rows[_COMPUTED]
+        for name in detail.columns:
+            if stored[name] != computed[name]:
+                yield Change(run_id, f"{where}, {name}", stored[name], computed[name])
 
 
 def _rows(connection: Connection, table: sa.Table, side: int) -> Generator[Found]:
     names = table.columns.keys()
-    for row in compiled(sa.select(*table.columns).order_by(table.c.run_id)).rows(connection):
+    for row in compiled(sa.select(*table.columns).order_by(*table.primary_key.columns)).rows(connection):
         made = dict(zip(names, row, strict=True))
         yield made["run_id"], side, table.name, made
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from ledger.projections.columns import Declared
+from ledger.projections.details import DETAILS
 from ledger.projections.filters import Condition, Value
 from ledger.projections.run import COLUMNS
 
@@ -16,8 +18,8 @@ _NEVER = math.nan  # stands for a number that no column can hold
 
 def fitted(condition: Condition) -> Condition:
     """Return the condition that means the same and compares integers with integers, floats with floats."""
-    column = COLUMNS.get(condition.column)
-    if column is None or column.kind not in {"integer", "real"} or condition.keys or condition.operator == "has":
+    column = _column_of(condition)
+    if column is None or column.kind not in {"integer", "real"} or condition.operator == "has":
         return condition
     fitting = _whole if column.kind == "integer" else _floating
     values = [fitting(numeric(value), condition.operator) for value in condition.values]
@@ -25,8 +27,18 @@ def fitted(condition: Condition) -> Condition:
     if len(held) == len(values):
         return replace(condition, values=held)
     if condition.operator in {"min", "max"}:  # no number is so large, or so small
-        return Condition(condition.column, "is", (), several=True)
+        return Condition(condition.column, "is", (), several=True, keys=condition.keys)
     return replace(condition, values=held, several=True)
+
+
+def _column_of(condition: Condition) -> Declared | None:
+    """The column that is asked for; what lies in JSON is in none."""
+    if condition.column in _BESIDE:
+        return _BESIDE[condition.column][condition.keys[1]]
+    return None if condition.keys else COLUMNS.get(condition.column)
+
+
+_BESIDE = {detail.name: detail.columns for detail in DETAILS}
 
 
 def numeric(value: object) -> float:

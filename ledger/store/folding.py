@@ -26,7 +26,7 @@ from ledger.store.spelling import each_named
 from ledger.store.statements import Connection, Statement, StoredRow, compiled
 from ledger.store.tables import training_events
 
-__all__ = ["WITNESSED", "FoldedRun", "Witness", "fold_of", "fold_run", "folded_runs"]
+__all__ = ["WITNESSED", "FoldedRun", "Witness", "fold_of", "fold_run", "folded_runs", "in_parts"]
 
 PAGE = 250  # what is read stays in the processor's cache until it is looked at
 PAGE_LENGTH_MAX = 10_000_000  # characters of payloads; where a page has more, the next one is smaller
@@ -34,6 +34,10 @@ WAITING_MAX = 30_000  # events that wait for their runs to be whole
 WAITING_LENGTH_MAX = 50_000_000  # characters of their payloads
 KEPT_MAX = 20_000  # events of one run that are held at a time
 KEPT_LENGTH_MAX = 10_000_000  # characters of their payloads, which take several times that once they are parsed
+
+
+PART_LENGTH_MAX = 10_000_000  # characters of the rows of runs that are held together
+_METRIC_LENGTH, _SCAFFOLD_LENGTH = 200, 500
 
 
 class Witness(Protocol):
@@ -66,6 +70,14 @@ class FoldedRun(NamedTuple):
             "updated_at_db": self.last_recorded_at,
         }
         return row if life.void_reason is None else {**row, "reason": life.void_reason}
+
+    def length(self) -> int:
+        """Return about how many characters its rows have."""
+        life = self.life
+        if life is None:
+            return 0
+        texts = sum([len(value) for value in life.row.values() if isinstance(value, str)])
+        return texts + _METRIC_LENGTH * len(life.metrics) + _SCAFFOLD_LENGTH * len(life.scaffolds)
 
 
 # Who only folds reads neither the source nor the digest, which make up a good part of most rows.
@@ -101,6 +113,20 @@ def folded_runs(
         after = rows[-1][_POSITION] if rows else after
         length = sum([len(row[_PAYLOAD]) for row in rows])
         size = max(1, size * PAGE_LENGTH_MAX // length) if length > PAGE_LENGTH_MAX else min(PAGE, 2 * size)
+
+
+def in_parts(every: Iterable[FoldedRun], runs_max: int) -> Iterator[list[FoldedRun]]:
+    """Yield the runs some at a time, as many as may be held together."""
+    part: list[FoldedRun] = []
+    length = 0
+    for run in every:
+        part.append(run)
+        length += run.length()
+        if len(part) >= runs_max or length >= PART_LENGTH_MAX:
+            yield part
+            part, length = [], 0
+    if part:
+        yield part
 
 
 def _select(*, witnessed: bool) -> sa.Select[*tuple[object, ...]]:
@@ -272,6 +298,7 @@ class _Head:
             "placed": self.placed,
             "unreadable": self.unreadable,
             "beside": life.beside() if life else "",
+            "detailed": self.version,
         }
 
 

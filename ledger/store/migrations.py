@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -21,10 +22,16 @@ from ledger.errors import NewerLedger, NotALedger
 from ledger.events.times import text_of
 from ledger.projections.stamp import fold_stamp
 from ledger.store import state, tables
+from ledger.store.folding import folded_runs, in_parts
 from ledger.store.guards import GUARDS
 from ledger.store.placing import placed
+from ledger.store.statements import Connection
+from ledger.store.writing import write_details
 
-__all__ = ["STEPS", "Step", "migrate", "pending", "schema_statements"]
+__all__ = ["DETAILED", "STEPS", "Step", "fill_details", "migrate", "pending", "schema_statements"]
+
+_RUNS_AT_ONCE = 250
+DETAILED = "UPDATE training_heads SET detailed = version"  # what the fill of the tables beside has made true
 
 Insist = Callable[[sqlite3.Connection, str], None]
 
@@ -55,27 +62,59 @@ def _many_ledgers(connection: sqlite3.Connection) -> None:
 
 def _place_heads(connection: sqlite3.Connection) -> None:
     """Heads also say where and when their events were accepted."""
-    connection.execute("ALTER TABLE training_heads RENAME TO former_heads")
-    connection.execute(creating(tables.training_heads)[0])
-    shared = "run_id, version, chain, newest_occurred_at, newest_event_id, first_recorded_at, unreadable, beside"
-    connection.execute(f"INSERT INTO training_heads ({shared}, placed) SELECT {shared}, 0 FROM former_heads")
-    connection.execute("DROP TABLE former_heads")
+    _remake_heads(connection)
     every = connection.execute("SELECT run_id, position, recorded_at FROM training_events ORDER BY run_id, version")
     for run_id, rows in groupby(every, key=itemgetter(0)):
         checksum = placed((position, recorded_at) for _, position, recorded_at in rows)
         connection.execute("UPDATE training_heads SET placed = ? WHERE run_id = ?", (checksum, run_id))
 
 
+def _results(connection: sqlite3.Connection) -> None:
+    """Objectives, scaffolds and metrics of runs in tables of their own, and the timeline as a view."""
+    new = {table.name for _, table in tables.PROJECTION.details()} | {"training_timeline"}
+    if taken := sorted(new & _names(connection)):
+        raise NotALedger(
+            f"the ledger's file has a table {taken[0]} of somebody else, and the ledger now needs that name. "
+            f"All was left as it is. Rename it: ALTER TABLE {taken[0]} RENAME TO my_{taken[0]}."
+        )
+    for _, table in tables.PROJECTION.details():
+        for statement in creating(table):
+            connection.execute(statement)
+    connection.execute(tables.TIMELINE)
+    _remake_heads(connection)
+    fill_details(connection)
+    connection.execute(DETAILED)
+
+
+def fill_details(connection: Connection) -> None:
+    """Fold every run into the tables beside the rows, which are empty."""
+    every = folded_runs(lambda: nullcontext(connection))
+    for part in in_parts(every, _RUNS_AT_ONCE):
+        write_details(connection, tables.PROJECTION, part)
+
+
+def _remake_heads(connection: sqlite3.Connection) -> None:
+    """Heads have all columns of today; a number that is new is 0."""
+    connection.execute("ALTER TABLE training_heads RENAME TO former_heads")
+    connection.execute(creating(tables.training_heads)[0])
+    there = {name for _, name, *_ in connection.execute("PRAGMA table_info(former_heads)")}
+    names = tables.training_heads.columns.keys()
+    given = ", ".join(name if name in there else "0" for name in names)
+    connection.execute(f"INSERT INTO training_heads ({', '.join(names)}) SELECT {given} FROM former_heads")
+    connection.execute("DROP TABLE former_heads")
+
+
 STEPS: tuple[Step, ...] = (
     Step("m001_the_ledger", _the_ledger),
     Step("m002_many_ledgers", _many_ledgers),
+    Step("m003_results", _results),
 )
 
 
 def schema_statements() -> list[str]:
     """Return the whole schema as SQL statements, in the order in which they are run."""
     made = [statement for table in tables.metadata.sorted_tables for statement in creating(table)]
-    return made + list(GUARDS.values())
+    return [*made, *GUARDS.values(), tables.TIMELINE]
 
 
 def creating(table: sa.Table) -> list[str]:
@@ -143,6 +182,10 @@ def _applied(connection: sqlite3.Connection, names: set[str]) -> set[str] | None
 
 def _table_names(connection: sqlite3.Connection) -> set[str]:
     return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+def _names(connection: sqlite3.Connection) -> set[str]:
+    return {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
 
 
 def _refuse_strangers(names: set[str], path: str) -> None:

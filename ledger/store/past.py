@@ -10,7 +10,7 @@ import heapq
 import sqlite3
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
 
@@ -21,6 +21,7 @@ from ledger.events import EVENT_TYPES, Recorded
 from ledger.events.envelope import storable_text
 from ledger.events.times import text_of
 from ledger.projections.claims import settle
+from ledger.projections.details import Detail
 from ledger.projections.liveness import Present, liveness
 from ledger.projections.run import COLUMNS
 from ledger.store import bounds as within
@@ -32,6 +33,7 @@ from ledger.store.folding import fold_of
 from ledger.store.forking import at_forks
 from ledger.store.history import batches
 from ledger.store.prepared import prepared
+from ledger.store.results import rows_of_fold
 from ledger.store.statements import Connection, Row
 from ledger.store.translation import translating
 
@@ -104,6 +106,11 @@ class Past(Answers):
     def get_run(self, run_id: str, present: Present) -> Row | None:
         with self._read() as connection:
             return row_then(connection, run_id, self._bounds, present) if storable_text(run_id) else None
+
+    def rows_of_run(self, detail: Detail, run_id: str, names: Sequence[str]) -> list[Row]:
+        with self._read() as connection:
+            folded = fold_of(connection, run_id, self._bounds) if storable_text(run_id) else None
+        return rows_of_fold(folded, detail, run_id, names, by_then=True)
 
     def _logged(self, run_id: str) -> Iterator[JsonValue]:
         self._runs_asked(run_id, None)

@@ -9,10 +9,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import nullcontext
-from itertools import islice
 
 from ledger.store.bounds import Bounds
-from ledger.store.folding import FoldedRun, folded_runs
+from ledger.store.folding import FoldedRun, folded_runs, in_parts
 from ledger.store.forking import connect
 from ledger.store.migrations import creating
 from ledger.store.statements import Connection
@@ -50,7 +49,7 @@ def _fill(made: Connection, folded: Iterator[FoldedRun]) -> None:
     at_once = [text for text in statements if text.startswith("CREATE TABLE") or "(wandb_run_id)" in text]
     for statement in at_once:
         made.execute(statement)
-    while chunk := list(islice(folded, _CHUNK)):
+    for chunk in in_parts(folded, _CHUNK):
         write_runs(made, PROJECTION, chunk)
         insert_many(made, PROJECTION.heads, [run.head for run in chunk])
     for statement in statements:

@@ -15,6 +15,7 @@ from ledger.projections.claims import Claim, settle
 from ledger.projections.fold import canonical, fold_facts
 from ledger.projections.life import FOLDED, Life, Row
 from ledger.store.accepting import NOWHERE, Numbers, lock_rows, lock_runs, lock_wandb_ids, locking, release_runs
+from ledger.store.details import save_details
 from ledger.store.reading import facts_of_run
 from ledger.store.statements import Connection, Cursor, Statement, StoredRow, compiled, inserting, updating
 from ledger.store.tables import PROJECTION, Projection
@@ -87,11 +88,11 @@ class Projector:
         """Bring what the fold gives up to date with what was accepted."""
         new = sorted(tracked.new, key=canonical)
         # What could not be read when it came may be readable by now: such a run is always folded afresh.
-        if not tracked.unreadable and tracked.fold_onto(new):
+        if not tracked.unreadable and not tracked.lacks_rows and tracked.fold_onto(new):
             tracked.unreadable = sum(fact.understood is None for fact in new)
             return
         facts = facts_of_run(self._connection, tracked.run_id, tracked.version)
-        tracked.life = fold_facts(facts)
+        tracked.life, tracked.is_folded_afresh = fold_facts(facts), True
         tracked.unreadable = sum(fact.understood is None for fact in facts)
         tracked.newest = max(tracked.newest, canonical(new[-1]))
 
@@ -104,6 +105,7 @@ class Projector:
         row = tracked.row()
         self._save_row(tracked, table, row)
         self._save_claim(tracked, tracked.claims())
+        save_details(self._connection, self._tables, tracked)
         tracked.saved(row, table)
 
     def _save_head(self, tracked: Tracked) -> None:
@@ -201,6 +203,7 @@ _HEAD_LOADED = (
     "placed",
     "unreadable",
     "beside",
+    "detailed",
 )
 _FOLDED = frozenset(FOLDED)
 _ROW_LOADED = (*FOLDED, "created_at_db", "updated_at_db")
@@ -235,13 +238,14 @@ def _load(connection: Connection, tables: Projection, run_id: str) -> Tracked:
 def _tracked(connection: Connection, tables: Projection, run_id: str, found: StoredRow | None) -> Tracked:
     if found is None:
         return Tracked(run_id)
-    version, chain, newest_at, newest_id, first_recorded_at, placed_at, unreadable, beside = found[:8]
+    version, chain, newest_at, newest_id, first_recorded_at, placed_at, unreadable, beside, detailed = found[:9]
     if version == 0:
         return Tracked(run_id, is_begun=True)
     tracked = Tracked(run_id, version, chain, (newest_at, newest_id), first_recorded_at, True, placed_at, unreadable)
-    if found[8] is not None:
-        tracked.claim = Claim(*found[8:13])
-    stored = dict(zip(_ROW_LOADED, found[13:], strict=True))
+    tracked.lacks_rows = detailed != version
+    if found[9] is not None:
+        tracked.claim = Claim(*found[9:14])
+    stored = dict(zip(_ROW_LOADED, found[14:], strict=True))
     if stored["run_id"] is None:
         voided = _loading_voided(tables.voided).run(connection, {"the_run": run_id}).fetchone()
         if voided is None:
@@ -255,4 +259,5 @@ def _tracked(connection: Connection, tables: Projection, run_id: str, found: Sto
         del row[name]
     tracked.stored = stored
     tracked.life = Life.restored(row, beside)
+    tracked.objectives_before = list(tracked.life.objectives)
     return tracked

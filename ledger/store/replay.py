@@ -9,7 +9,7 @@ waits for longer than a part of the work takes.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from itertools import count
 from typing import TYPE_CHECKING, cast
@@ -22,13 +22,14 @@ from ledger.store import state
 from ledger.store.bounds import Bounds, newest_position
 from ledger.store.database import Database
 from ledger.store.evidence import keep_evidence, suspects
-from ledger.store.folding import FoldedRun, folded_runs
+from ledger.store.folding import FoldedRun, folded_runs, in_parts
 from ledger.store.projector import Projector
 from ledger.store.reading import EVENT_COLUMNS, FACT_COLUMNS, fact_of
 from ledger.store.sqlite import MEMORY, SQLiteDatabase
 from ledger.store.statements import Connection, compiled, updating
 from ledger.store.swap import Beside, Copied, Unexchangeable, exchange, exchangeable, still_at_work
 from ledger.store.tables import PROJECTION, Projection
+from ledger.store.tracked import DERIVED
 from ledger.store.writing import insert_many, write_runs
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 __all__ = ["rebuild", "replay"]
 
 _RUNS_AT_ONCE = 250  # folded and written in one transaction: for so long others wait
-_LENGTH_AT_ONCE = 10_000_000  # characters of their rows
 _PARTS_A_CHECKPOINT = 4  # the WAL is kept short, and each checkpoint too
 _EVENTS_AT_ONCE = 500  # caught up with in the first turn, twice as many in the next
 _TURNS_MAX = 6
@@ -86,7 +86,7 @@ def _build(database: SQLiteDatabase, tables: Projection, watcher: Watcher | None
         reached = newest_position(connection)
     pace = Pace(reached, watcher)
     following = folded_runs(database.snapshot, Bounds(reached))
-    for number, part in enumerate(_parts(following), 1):
+    for number, part in enumerate(in_parts(following, _RUNS_AT_ONCE), 1):
         with database.write() as connection:
             _write(connection, tables, part)
             still_at_work(connection, tables)
@@ -152,24 +152,11 @@ def rebuild(connection: Connection, pace: Pace) -> int:
     """
     for table in PROJECTION[:-1]:
         compiled(sa.delete(table)).ask(connection)
-    for part in _parts(folded_runs(lambda: nullcontext(connection))):
+    for part in in_parts(folded_runs(lambda: nullcontext(connection)), _RUNS_AT_ONCE):
         _write(connection, PROJECTION, part)
         pace.step(sum(run.events for run in part))
     state.remember(connection, state.FOLDED_BY, fold_stamp())
     return _counted(connection)
-
-
-def _parts(every: Iterable[FoldedRun]) -> Iterator[list[FoldedRun]]:
-    part: list[FoldedRun] = []
-    length = 0
-    for run in every:
-        part.append(run)
-        length += sum([len(value) for value in run.life.row.values() if isinstance(value, str)]) if run.life else 0
-        if len(part) >= _RUNS_AT_ONCE or length >= _LENGTH_AT_ONCE:
-            yield part
-            part, length = [], 0
-    if part:
-        yield part
 
 
 def _write(connection: Connection, tables: Projection, folded: Sequence[FoldedRun]) -> None:
@@ -178,7 +165,7 @@ def _write(connection: Connection, tables: Projection, folded: Sequence[FoldedRu
         insert_many(connection, tables.heads, [run.head for run in folded])
         return
     # Of the ledger's own heads only what follows from the fold is written: the rest is evidence.
-    derived = updating(tables.heads, ("unreadable", "beside"))
+    derived = updating(tables.heads, DERIVED)
     derived.many(connection, [{"the_run": run.run_id, **run.head} for run in folded])
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from ledger.projections.columns import Declared, Kind
+from ledger.projections.details import DETAILS, Detail
 from ledger.projections.run import COLUMNS
 from ledger.store.spelling import MOMENT, stated
 
 __all__ = [
     "PROJECTION",
+    "TIMELINE",
     "Projection",
     "conflicts",
     "metadata",
@@ -24,7 +26,10 @@ __all__ = [
     "training_claims",
     "training_events",
     "training_heads",
+    "training_metrics",
+    "training_objectives",
     "training_runs",
+    "training_scaffolds",
     "voided_runs",
 ]
 
@@ -83,12 +88,20 @@ training_heads = sa.Table(
     sa.Column("placed", _integer, nullable=False, comment="Checksum of its events' position and recorded_at."),
     sa.Column("unreadable", _integer, nullable=False),
     sa.Column("beside", sa.Text, nullable=False),
+    # A process of earlier code, which knows of no rows beside, leaves it as it is.
+    sa.Column(
+        "detailed",
+        _integer,
+        nullable=False,
+        server_default="0",
+        comment="The version up to which its rows in other tables are written.",
+    ),
     sqlite_with_rowid=False,
     sqlite_strict=True,
 )
 
 
-def _column(declared: Declared) -> sa.Column[object]:
+def _column(declared: Declared, *, primary_key: bool) -> sa.Column[object]:
     checks: tuple[sa.schema.SchemaItem, ...] = ()
     if declared.choices:
         choices = ", ".join(f"'{choice}'" for choice in declared.choices)
@@ -97,17 +110,22 @@ def _column(declared: Declared) -> sa.Column[object]:
         declared.name,
         _TYPES[declared.kind],
         *checks,
-        primary_key=declared.name == "run_id",
+        primary_key=primary_key,
         nullable=declared.nullable,
         comment=declared.column.doc,
     )
 
 
-training_runs = sa.Table("training_runs", metadata, *map(_column, COLUMNS.values()), sqlite_strict=True)
+def _columns_of_runs() -> Iterator[sa.Column[object]]:
+    for declared in COLUMNS.values():
+        yield _column(declared, primary_key=declared.name == "run_id")
+
+
+training_runs = sa.Table("training_runs", metadata, *_columns_of_runs(), sqlite_strict=True)
 voided_runs = sa.Table(
     "voided_runs",
     metadata,
-    *map(_column, COLUMNS.values()),
+    *_columns_of_runs(),
     sa.Column("reason", sa.Text, nullable=False, comment="Why the run was taken out."),
     sqlite_strict=True,
 )
@@ -194,16 +212,58 @@ migrations = sa.Table(
 )
 
 
+def _detail(detail: Detail) -> sa.Table:
+    columns = [
+        _column(declared, primary_key=declared.name in ("run_id", detail.key)) for declared in detail.columns.values()
+    ]
+    return sa.Table(detail.name, metadata, *columns, sqlite_with_rowid=False, sqlite_strict=True)
+
+
+_DETAILED = [_detail(detail) for detail in DETAILS]
+training_objectives, training_scaffolds, training_metrics = _DETAILED
+sa.Index(
+    "training_objectives_by_name",
+    *(training_objectives.c[name] for name in ("objective_base", "raw_mean", "run_id", "direction", "raw_std")),
+)
+sa.Index("training_metrics_by_name", training_metrics.c.name, training_metrics.c.run_id)
+
+
 class Projection(NamedTuple):
     """The tables that the projector keeps equal to the fold: those that people ask, or those of a replay."""
 
     runs: sa.Table
     voided: sa.Table
     claims: sa.Table
+    objectives: sa.Table
+    scaffolds: sa.Table
+    metrics: sa.Table
     heads: sa.Table
 
+    def details(self) -> Iterator[tuple[Detail, sa.Table]]:
+        """Yield the tables that have several rows of a run, each with what it is."""
+        yield from zip(DETAILS, (self.objectives, self.scaffolds, self.metrics), strict=True)
 
-PROJECTION = Projection(training_runs, voided_runs, training_claims, training_heads)
+
+PROJECTION = Projection(
+    training_runs,
+    voided_runs,
+    training_claims,
+    training_objectives,
+    training_scaffolds,
+    training_metrics,
+    training_heads,
+)
+
+# The timeline for who asks by SQL: every event with its run, voided or not, and its chain of custody.
+TIMELINE = """\
+CREATE VIEW training_timeline AS
+SELECT e.occurred_at, e.run_id, coalesce(r.run_name, v.run_name) AS run_name,
+  coalesce(r.chain_of_custody_id, v.chain_of_custody_id) AS chain_of_custody_id,
+  coalesce(r.status, v.status) AS status, v.reason AS void_reason, e.type, e.payload, e.source,
+  e.position, e.version, e.recorded_at, e.event_id
+FROM training_events e
+LEFT JOIN training_runs r ON r.run_id = e.run_id
+LEFT JOIN voided_runs v ON v.run_id = e.run_id"""
 
 
 def projection_named(prefix: str) -> Projection:

@@ -9,14 +9,17 @@ import sqlalchemy as sa
 
 from ledger.events.fact import Fact
 from ledger.projections.claims import Claim
+from ledger.projections.details import Rows, objectives_of
 from ledger.projections.fold import canonical, evolve, evolve_late, slips_in
 from ledger.projections.life import Life, Row
+from ledger.projections.objectives import Stated, may_differ, objective_rows
 from ledger.store.placing import placed
 
-__all__ = ["HEAD", "Tracked"]
+__all__ = ["DERIVED", "HEAD", "Tracked"]
 
-# What changes in a head by each event, beside where it was accepted.
-HEAD = ("version", "chain", "newest_occurred_at", "newest_event_id", "unreadable", "beside")
+# What follows from the fold of a head; and what changes in it by each event, beside where it was accepted.
+DERIVED = ("unreadable", "beside", "detailed")
+HEAD = ("version", "chain", "newest_occurred_at", "newest_event_id", *DERIVED)
 
 
 @dataclass(slots=True)
@@ -38,6 +41,9 @@ class Tracked:
     recorded_at: str = ""
     is_begun: bool = False  # with a head of no events, for others to wait at
     new: list[Fact] = field(default_factory=list)
+    lacks_rows: bool = False  # somebody wrote it who knows of no rows beside
+    is_folded_afresh: bool = False  # so that its life knows all events, and not only what is new
+    objectives_before: Stated = field(default_factory=list)  # what is stated by hand, where its rows were saved
     written_by: str = ""  # on a server, the id of the transaction that wrote its head last
 
     def accept(self, fact: Fact, version: int, chain: str, recorded_at: str) -> None:
@@ -55,7 +61,10 @@ class Tracked:
 
         After a False nothing that was folded is of use.
         """
+        voided = self.life is not None and self.life.void_reason is not None
         for fact in new:
+            if voided and fact.type == "unvoided":
+                return False  # while it is void, nothing is stored beside its row
             if canonical(fact) > self.newest:
                 if fact.understood is not None:
                     self.life = evolve(self.life, fact)
@@ -88,6 +97,7 @@ class Tracked:
             "newest_event_id": self.newest[1],
             "unreadable": self.unreadable,
             "beside": self.life.beside() if self.life else "",
+            "detailed": self.version,
         }
 
     def row(self) -> Row:
@@ -104,7 +114,29 @@ class Tracked:
         stored = self.stored or {}
         return {name: value for name, value in row.items() if stored[name] != value}
 
+    def objectives_changed(self) -> tuple[Rows, Rows] | None:
+        """Return its objectives as they are stored and as they have to be, None where they are the same at a glance."""
+        life, stored = self.life, self.stored
+        if life is None:
+            return None
+        if stored is None:
+            return {}, objectives_of(life)
+        stated = life.objectives != self.objectives_before
+        if not stated and not may_differ(stored, life.row):
+            return None
+        made_of = (stored["config_json"], stored["final_metrics_json"])
+        return objective_rows(self.run_id, *made_of, self.objectives_before), objectives_of(life)
+
+    def has_details(self) -> bool:
+        """Whether what is new has to be written beside its row, too."""
+        life = self.life
+        return life is not None and bool(life.metrics or life.scaffolds or self.objectives_changed() is not None)
+
     def saved(self, row: Row | None, table: sa.Table | None) -> None:
         """Take note that all of it is stored by now."""
         self.stored, self.stored_in, self.claim = row, table, self.claims()
-        self.has_head, self.is_begun, self.new = True, False, []
+        self.has_head, self.is_begun, self.new, self.is_folded_afresh = True, False, [], False
+        self.lacks_rows = False
+        if self.life is not None:
+            self.life.metrics, self.life.scaffolds = {}, {}
+            self.objectives_before = list(self.life.objectives)

@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date
 from functools import cache, lru_cache
-from itertools import accumulate, islice, pairwise
+from itertools import accumulate, pairwise
 from typing import cast
 
 import sqlalchemy as sa
 
 from ledger.events.fact import chained, digested
 from ledger.projections.claims import Claim, settle
+from ledger.projections.details import Rows
 from ledger.store import state
-from ledger.store.folding import FoldedRun, folded_runs
+from ledger.store.details import details_of
+from ledger.store.folding import FoldedRun, folded_runs, in_parts
 from ledger.store.following import newest_position
 from ledger.store.guards import GUARDS
 from ledger.store.migrations import creating
 from ledger.store.spelling import each_named
 from ledger.store.statements import Connection, Row, Statement, StoredRow, compiled, is_sqlite
-from ledger.store.tables import metadata, training_claims, training_events, training_heads, training_runs, voided_runs
+from ledger.store.tables import (
+    PROJECTION,
+    metadata,
+    training_claims,
+    training_events,
+    training_heads,
+    training_runs,
+    voided_runs,
+)
 from ledger.store.undecodable import is_undecodable, reading_anything
 
 __all__ = ["Difference", "Verification", "stored_rows", "verify"]
@@ -97,9 +107,10 @@ class _Watch:
         yield from self._schema()
         seen = _Seen()
         every = folded_runs(lambda: nullcontext(self._connection), witness=seen)
-        while some := list(islice(every, _RUNS_AT_ONCE)):
+        for some in in_parts(every, _RUNS_AT_ONCE):
             yield from seen.faults()
             there = self._stored([folded.run_id for folded in some])
+            beside = details_of(self._connection, PROJECTION, [folded.run_id for folded in some])
             for folded in some:
                 self.runs += 1
                 self.events += folded.events
@@ -107,6 +118,7 @@ class _Watch:
                 yield from _compared("head", folded.run_id, stored.get(training_heads), folded.head)
                 yield from self._row(folded, stored)
                 yield from self._claim(folded, stored.get(training_claims))
+                yield from _beside(folded, beside[folded.run_id])
         yield from seen.faults()
         yield from self._positions()
         yield from self._strays()
@@ -173,7 +185,7 @@ class _Watch:
     def _strays(self) -> Iterator[Difference]:
         """Rows of runs that have no event at all."""
         kinds = {training_heads: "deleted run"}
-        for table in (training_heads, training_runs, voided_runs, training_claims):
+        for table in (*_TABLES, *(table for _, table in PROJECTION.details())):
             known = sa.exists().where(training_events.c.run_id == table.c.run_id)
             stray = sa.select(table.c.run_id).where(~known).order_by(table.c.run_id).limit(1)
             for (run_id,) in compiled(stray).ask(self._connection).fetchall():
@@ -243,6 +255,27 @@ def _home_row(folded: FoldedRun, home: str, stored: Row | None) -> Iterator[Diff
     computed = {**folded.row(), "wandb_run_id": stored["wandb_run_id"]}
     if stored != computed:
         yield from _compared("row", folded.run_id, stored, {**stored, **computed})
+
+
+def _beside(folded: FoldedRun, stored: Mapping[sa.Table, Rows]) -> Iterator[Difference]:
+    """The rows of the tables in which a run has several."""
+    life = folded.life
+    for detail, table in PROJECTION.details():
+        computed = {} if life is None or life.void_reason is not None else detail.rows(life)
+        if stored[table] == computed:
+            continue
+        for key in sorted(stored[table].keys() | computed.keys()):
+            ours, right = stored[table].get(key), computed.get(key)
+            where = f"{table.name} {key!r}"
+            if ours is None or right is None:
+                rows = ("a row" if row is not None else None for row in (ours, right))
+                yield Difference(f"row of {table.name}", folded.run_id, where, *rows)
+            else:
+                column = next((name for name in right if ours[name] != right[name]), None)
+                if column is not None:
+                    yield Difference(
+                        f"row of {table.name}", folded.run_id, f"{where}, {column}", ours[column], right[column]
+                    )
 
 
 _WRITTEN = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{6}Z", re.ASCII)

@@ -14,7 +14,7 @@ from ledger.store.spelling import VERBATIM, among
 from ledger.store.statements import Connection, Server, Statement, compiled, inserting, on_server
 from ledger.store.tables import Projection
 
-__all__ = ["insert_many", "write_runs"]
+__all__ = ["insert_many", "write_details", "write_runs"]
 
 
 def write_runs(connection: Connection, tables: Projection, folded: Sequence[FoldedRun]) -> None:
@@ -28,6 +28,15 @@ def write_runs(connection: Connection, tables: Projection, folded: Sequence[Fold
         rows = [run.row() for run, life in lives if (life.void_reason is None) == (table is tables.runs)]
         insert_many(connection, table, [{**row, "wandb_run_id": held.get(str(row["run_id"]))} for row in rows])
     settle_ids(connection, tables, contested)
+    write_details(connection, tables, folded)
+
+
+def write_details(connection: Connection, tables: Projection, folded: Sequence[FoldedRun]) -> None:
+    """Insert the rows beside, of runs that have none yet."""
+    lives = [run.life for run in folded if run.life is not None and run.life.void_reason is None]
+    for detail, table in tables.details():
+        if rows := [row for life in lives for row in detail.rows(life).values()]:
+            insert_many(connection, table, rows)
 
 
 def _contested(connection: Connection, claims: sa.Table, new: Sequence[Claim]) -> set[str]:

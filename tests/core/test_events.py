@@ -199,7 +199,8 @@ def _least(kind: type[Event]) -> dict[str, Any]:
         "resumed_by_run_id": "r2",
         "reason": "k",
         "system": "k",
-        "columns": {},
+        "columns": {"scaffold_id": []},
+        "objective_name": "o",
     }
     return {"run_id": "r"} | {
         name: required[name] for name in kind.payload_fields if kind.model_fields[name].is_required()

@@ -15,7 +15,7 @@ from ledger.errors import InvalidFact
 from ledger.events import EVENT_TYPES, Event, Fact, Recorded
 from ledger.events import fact as facts
 from ledger.events.fact import checked
-from ledger.events.glance import source_beyond_doubt
+from ledger.events.glance import payload_beyond_doubt, source_beyond_doubt
 from tests.builders import NOON, completed, heartbeat, launched, metrics_logged, started
 from tests.strategies import HUGE, ODD_NUMBERS, ODD_TEXTS, events, mappings, strangers
 
@@ -128,9 +128,10 @@ def test_depth_is_judged_alike(depth: int) -> None:
 
 
 def test_a_class_with_a_rule_of_its_own_is_known_to_the_glance() -> None:
-    """A rule over several fields is beyond a glance; the only one there is holds for one field."""
+    """A rule over several fields is beyond a glance: one holds for a single field, the other's fields are doubted."""
     ruled = {name for name, kind in EVENT_TYPES.items() if kind.__pydantic_decorators__.model_validators}
-    assert ruled == {"metrics_logged"}
+    assert ruled == {"metrics_logged", "scaffolds_recorded"}
+    assert not payload_beyond_doubt("scaffolds_recorded", "", {}, {"columns": {"scaffold_id": []}})
 
 
 def test_a_long_source_is_looked_at_too() -> None:

@@ -30,6 +30,8 @@ from tests.builders import (
     metrics_logged,
     moment,
     numbered,
+    objective_stated,
+    scaffolds_recorded,
     started,
     told,
     unknown,
@@ -95,6 +97,8 @@ ATTACHMENTS = (
     annotated(9, note="n", tags=["t"], metadata={"status": "running"}),
     described(9, run_name="d"),
     imported(9, system="old", row={"status": "running", "run_name": "d"}),
+    objective_stated(9, objective_name="QED", raw_mean=0.5),
+    scaffolds_recorded(9, columns={"scaffold_id": ["s"]}),
 )
 
 

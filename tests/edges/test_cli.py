@@ -31,6 +31,7 @@ VERBS: dict[str, list[str]] = {
     "timeline": ["r1"],
     "plot": ["chain", "ABC123"],
     "stats": [],
+    "report": ["outcomes"],
     "events": ["--types", "started"],
     "explain": ["r1"],
     "subscriptions": [],

@@ -23,6 +23,7 @@ import pytest
 import yaml
 
 from ledger import Ledger, origin
+from ledger.cli.main import main
 from ledger.demo import digits, network
 from ledger.demo.crash import analyze
 from ledger.demo.fleet import Fleet
@@ -31,7 +32,7 @@ from ledger.demo.launch import Launch, environment
 from ledger.demo.place import Place
 from ledger.demo.plan import SWEEP
 from ledger.demo.progress import Progress
-from ledger.demo.report import TITLES, DemoResult
+from ledger.demo.report import ALIAS, TITLES, DemoResult
 from ledger.demo.sweep import folder, run_demo
 from ledger.errors import AskedWrongly, InvalidValue, MissingExtra, NoLedger
 from ledger.events import Started
@@ -300,6 +301,53 @@ def test_the_answers_agree_with_the_ledger(demo: Kept) -> None:
         {"gradient_method": "pcgrad", "crashes": 1, "with_analysis": 1},
         {"gradient_method": "imtlg", "crashes": 1, "with_analysis": 1},
     ]
+
+
+def test_reports_say_what_the_examples_computed(demo: Kept, capsys: pytest.CaptureFixture[str]) -> None:
+    """The documented examples as verbs: best runs, methods compared, runs without posts, crashes by method."""
+
+    def report(*words: str) -> list[dict[str, Any]]:
+        assert main(["--db", f"{demo.root}/runs.db", "report", *words, "--json"]) == 0
+        rows: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+        return rows
+
+    shown, metric = demo.result.answers, f"objectives/{ALIAS}/raw_mean"
+    best, methods = report("best", "--metric", metric), report("methods")
+    crashes = report("crashes", "--by", "gradient_method")
+    assert [f"{row[metric]:.4f}" for row in best] == [row[ALIAS] for row in shown["best_runs"]]
+    assert {row["gradient_method"]: row["completed"] for row in methods} == {
+        row["gradient_method"]: row["completed"] for row in shown["gradient_methods"]
+    }
+    assert {row["run_name"] for row in report("unposted", "--min-hours", "0")} == {
+        row["run_name"] for row in shown["without_post"]
+    }
+    assert {(row["gradient_method"], row["crashed"], row["with_analysis"]) for row in crashes} == {
+        (row["gradient_method"], row["crashes"], row["with_analysis"]) for row in shown["crashes_by_method"]
+    }
+
+
+def test_objectives_are_those_of_config_and_final_metrics(demo: Kept) -> None:
+    """The table of objectives says what the configs list and what the runs reached, and compares methods by it."""
+    with Ledger(demo.root / "runs.db") as book:
+        runs = book.query_runs(limit=None)
+        for run in runs:
+            listed = json.loads(run["config_json"])["objectives"]
+            metrics = json.loads(run["final_metrics_json"] or "{}")
+            assert {
+                (o["objective_name"], o["direction"], o["raw_mean"]) for o in book.get_run_objectives(run["run_id"])
+            } == {
+                (each["name"], each["direction"], metrics.get(f"objectives/{each['alias']}/raw_mean"))
+                for each in listed
+            }
+        compared = book.compare_gradient_methods("digit_accuracy")
+        reached = {
+            run["run_id"]: book.get_run_objectives(run["run_id"]) for run in runs if run["status"] == "completed"
+        }
+        best = max(
+            o["raw_mean"] for of_run in reached.values() for o in of_run if o["objective_name"] == "digit_accuracy"
+        )
+
+    assert (compared[0]["best"], sum(row["count"] for row in compared)) == (best, len(reached))
 
 
 def test_a_ledger_that_is_there_is_left_alone(demo: Kept) -> None:

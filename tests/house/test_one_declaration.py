@@ -23,6 +23,7 @@ import ledger.events
 from ledger import Ledger
 from ledger.events import EVENT_TYPES, AnyEvent, Event, UnknownEvent
 from ledger.projections.filters import FILTERS
+from ledger.projections.objectives import DOCUMENTED
 from ledger.projections.run import COLUMNS, Run
 from ledger.store.guards import GUARDS
 from ledger.store.tables import metadata, training_runs, voided_runs
@@ -52,8 +53,11 @@ WIRE_NAMES = {
     "voided": "Voided",
     "unvoided": "Unvoided",
     "imported": "Imported",
+    "objective_stated": "ObjectiveStated",
+    "scaffolds_recorded": "ScaffoldsRecorded",
 }
 
+STATED = tuple(name for name in DOCUMENTED if name not in ("run_id", "objective_name"))
 NO_COLUMNS = {
     "checkpoint_saved.metrics": "the model's at that step; the row shows the run's",
     "checkpoint_saved.step": "the row shows no steps",
@@ -62,7 +66,7 @@ NO_COLUMNS = {
     "heartbeat.message": "for the timeline",
     "heartbeat.metrics": "final_metrics_json, while the run runs",
     "heartbeat.step": "the row shows no steps",
-    "metrics_logged.columns": "curves, of which the row shows nothing",
+    "metrics_logged.columns": "curves; training_metrics sums them up",
     "launched.config": "config_json, as text",
     "launched.hyperparameters": "each is a column",
     "started.process": "by which the process can be looked for",
@@ -84,6 +88,8 @@ NO_COLUMNS = {
     "unvoided.reason": "for the timeline",
     "imported.row": "fills what nobody else has said",
     "imported.system": "for the timeline",
+    **dict.fromkeys((f"objective_stated.{name}" for name in ("objective_name", *STATED)), "training_objectives"),
+    **dict.fromkeys(("scaffolds_recorded.columns", "scaffolds_recorded.scores"), "training_scaffolds"),
     **dict.fromkeys((f"{n}.redacted" for n in ("launched", "annotated", "amended", "imported")), "counts secrets"),
 }
 

@@ -39,6 +39,12 @@ from ledger import (
     Ledger, LedgerError, amend, annotate, attach_blog_post, attach_conversation, attach_crash_data, count_runs,
     get_history, get_run, get_stats, init_db, insert_run, new_chain_of_custody_id, query_runs, replay, start_run, timeline, track, unvoid,
     update_run_status, verify, void, current_run,
+    compare_gradient_methods, get_objective_statistics, get_run_metrics, get_run_objectives, get_run_scaffolds, insert_objective,
+    pareto_front, query_runs_by_objectives, record_scaffolds, update_objective_metric,
+)
+from ledger import (
+    best_runs, config_diff, cost, crashes, durations, effects, importance, last_good_first_crashed, outcomes, throughput,
+    time_to_crash,
 )
 from ledger.errors import RunNotFound
 from ledger.events import Crashed, Event, Launched, Recorded, Started
@@ -60,6 +66,17 @@ def record(run_id: str) -> None:
     amend(run_id, reason="wrong machine", host="expanse", instance_id=None)
     void(run_id, reason="a test")
     unvoid(run_id, reason="no test")
+
+
+def reached(run_id: str) -> list[dict[str, Any]]:
+    insert_objective(run_id, "QED", objective_alias="QED_maximize", uniprot=None, weight=2, direction="maximize")
+    update_objective_metric(run_id, "QED", "raw_mean", 0.75)
+    record_scaffolds(run_id, [{"scaffold_id": "s1", "scores": {"QED": 0.5}}], at="2024-05-01T12:00Z")
+    record_scaffolds(run_id, [{"scaffold_id": 1}], at=None, cluster=2)  # type: ignore[call-arg]
+    mean: float | None = get_objective_statistics("QED", gradient_method="mgda", status=None)["mean"]
+    found = query_runs_by_objectives({"QED": {"min": mean or 0.5}}, "mgda", "completed", order_by="QED DESC", limit=None)
+    rows = [*found, *compare_gradient_methods("QED"), *pareto_front({"QED": "maximize"}), *pareto_front(["QED", "SA"])]
+    return [*rows, *get_run_objectives(run_id), *get_run_scaffolds(run_id), *get_run_metrics(run_id)]
 
 
 def ask(run_id: str) -> list[str]:
@@ -89,6 +106,17 @@ def ask(run_id: str) -> list[str]:
     lowest: float = min(get_history(run_id, names=["loss"], max_points=100)["loss"])
     lines = [entry.summary for entry in timeline(run_id=run_id)] if found else [str(d) for d in found.differences]
     return [run["run_name"] for run in runs] + [f"{hours} {lowest}", f"{number}", *lines]
+
+
+def report(metric: str) -> list[dict[str, Any]]:
+    rows = outcomes() + outcomes(["host", "config.training.lr"], {"created_after": "30d"}) + durations(by="host")
+    rows += crashes(by="gradient_method") + time_to_crash() + throughput(per="month")
+    rows += cost([{"instance_type": "g5.12xlarge", "price_per_hour": 5.672}], by=["instance_type", "month"])
+    rows += cost({"g5.12xlarge": 5.672}) + cost("prices.csv")
+    rows += config_diff("r1", "r2") + config_diff({"status": "completed"}, {"status": "crashed"})
+    rows += effects(metric) + importance(metric, parameters=["learning_rate"], status=None) + best_runs(metric, limit=3)
+    found = last_good_first_crashed({"host": "ec2"})
+    return rows if found is None else [*rows, found]
 
 
 def append(book: Ledger) -> Iterator[Event]:

@@ -321,8 +321,13 @@ def imported_in_turn(path: Path, states: list[bytes]) -> tuple[list[dict[str, An
             path.write_bytes(state)
             found = import_wandb(path, ledger=book)
             assert not any(run.refused for run in found.runs)
+        rows = rows_of(book)
         assert book.verify()
-        return rows_of(book), shown(book)
+        runs = shown(book)
+    for run in runs.values():  # a log that was cut elsewhere is told in other events
+        for metric in run["details"]["training_metrics"].values():
+            del metric["last_at"], metric["last_event_id"]
+    return rows, runs
 
 
 @settings(max_examples=trials(20, 500))

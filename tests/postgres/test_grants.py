@@ -15,7 +15,7 @@ from ledger import Ledger
 from ledger.cli.main import main
 from ledger.doctor import examine
 from ledger.errors import AskedWrongly, LedgerUnreachable, NoLedger, UnknownName
-from ledger.events import Heartbeat
+from ledger.events import Heartbeat, MetricsLogged
 from tests.postgres.server import Server
 
 Opened = Callable[[str], str]
@@ -154,6 +154,39 @@ def test_a_reader_asks_everything(url: str, user: Opened) -> None:
     report = examine(reader)
     assert report.problems == []
     assert report.facts["verify"] == "no difference"
+
+
+@pytest.mark.parametrize("kind", ["reader", "writer"])
+def test_both_ask_the_timeline_by_sql(url: str, user: Opened, kind: str) -> None:
+    """The view and the tables beside the rows are read by whoever reads; and nobody writes through the view."""
+    with Ledger(url) as owner:
+        owner.insert_objective("r", "QED", weight=2)
+        owner.record_scaffolds("r", [{"scaffold_id": "s"}])
+    of_kind = user(kind)
+    with psycopg.connect(of_kind, autocommit=True) as connection:
+        types = connection.execute("SELECT type FROM training_timeline WHERE run_id = 'r' ORDER BY position").fetchall()
+        weights = connection.execute("SELECT weight FROM training_objectives").fetchall()
+    assert [type for (type,) in types] == ["launched", "wandb_attached", "objective_stated", "scaffolds_recorded"]
+    assert weights == [(2.0,)]
+    assert "cannot delete from view" in refused(of_kind, "DELETE FROM training_timeline")
+    with Ledger(of_kind) as book:
+        assert [row["weight"] for row in book.get_run_objectives("r")] == [2.0]
+        assert book.pareto_front("QED") == book.compare_gradient_methods("QED") == []
+        assert [row["scaffold_id"] for row in book.get_run_scaffolds("r")] == ["s"]
+
+
+def test_a_writer_states_what_a_run_reached(url: str, user: Opened) -> None:
+    """A writer's grants are enough for objectives, scaffolds and metrics, to void and to replay them."""
+    with Ledger(user("writer")) as book:
+        book.insert_objective("r", "QED", weight=2)
+        book.update_objective_metric("r", "QED", "raw_mean", 0.5)
+        book.record_scaffolds("r", [{"scaffold_id": "s"}])
+        book.append(MetricsLogged(run_id="r", columns={"step": [1], "loss": [0.5]}))
+        book.void("r", reason="bogus")
+        book.unvoid("r", reason="it was not")
+        book.replay()
+        assert [row["run_id"] for row in book.query_runs_by_objectives({"QED": {"min": 0.5}})] == ["r"]
+        assert book.verify()
 
 
 def test_a_reader_writes_nothing(url: str, user: Opened) -> None:

@@ -10,7 +10,15 @@ import pytest
 
 from ledger import Ledger
 from ledger.store.postgres.connection import ServerConnection
-from tests.builders import completed, launched, metrics_logged, started, voided, wandb_attached
+from tests.builders import (
+    completed,
+    launched,
+    metrics_logged,
+    scaffolds_recorded,
+    started,
+    voided,
+    wandb_attached,
+)
 from tests.places import OnServer
 from tests.store.test_plans import ASKED
 
@@ -33,13 +41,14 @@ def filled(pg_ledgers: OnServer) -> Iterator[str]:
 def life(number: int) -> Iterator[Any]:
     run, method = f"run-{number}", ("mgda", "pcgrad", "imtlg", "aligned_mtl")[number % 4]
     host = ("ec2", "expanse", "lab", "laptop")[number % 4]
-    config = {"reward": {"gradient_method": method}, "more": "x" * 400}
+    config = {"reward": {"gradient_method": method}, "more": "x" * 400, "objectives": ["QED", "tox"]}
     yield launched(number, run=run, config=config, host=host, chain_of_custody_id=f"C{number % 250}")
     yield started(number, run=run)
     yield wandb_attached(number, run=run, wandb_run_id=f"w{number}")
     yield metrics_logged(number, run=run, columns={"step": [1], "loss": [0.5]})
+    yield scaffolds_recorded(number, run=run, columns={"scaffold_id": ["s1", "s2"]})
     if number % 3:
-        yield completed(number, run=run)
+        yield completed(number, run=run, final_metrics={"objectives/QED/raw_mean": number / RUNS})
     if number % 5 == 4:
         yield voided(9000, run=run, reason="bogus")
 

@@ -20,7 +20,20 @@ from ledger.store.placing import placed
 from ledger.store.postgres.patience import Patience
 from ledger.store.postgres.remembered import RUNS_MAX, Remembered
 from tests.behind import behind
-from tests.builders import amended, heartbeat, launched, moment, shown, started, told, unknown, wandb_attached
+from tests.builders import (
+    amended,
+    heartbeat,
+    launched,
+    metrics_logged,
+    moment,
+    objective_stated,
+    scaffolds_recorded,
+    shown,
+    started,
+    told,
+    unknown,
+    wandb_attached,
+)
 from tests.places import Ledgers, on_server, tried
 from tests.postgres.hands import holding
 from tests.strategies import events
@@ -71,6 +84,21 @@ def test_the_next_event_of_a_run_asks_for_nothing(book: Ledger) -> None:
 
     assert answers == list(book.events())[1:]
     assert [answer.version for answer in answers] == [2, 3, 4, 5]
+    is_right(book)
+
+
+def test_what_was_logged_is_remembered_as_written(book: Ledger) -> None:
+    """Behind metrics, scaffolds and objectives, which need more than one statement, the next event asks for nothing."""
+    book.insert_run("r", None, {"objectives": ["QED"]}, at=moment())
+    for said in (
+        metrics_logged(1, columns={"step": [1], "loss": [0.5]}),
+        scaffolds_recorded(2, columns={"scaffold_id": ["s"]}),
+        objective_stated(3, objective_name="QED", raw_mean=0.5),
+    ):
+        book.append(said)
+        with nothing_is_asked():
+            book.append(heartbeat(said.occurred_at.second + 0.5, step=1))
+    assert [row["count"] for row in book.get_run_metrics("r")] == [1]
     is_right(book)
 
 

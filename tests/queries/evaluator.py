@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ALSO", "KINDS", "ROOTS", "evaluate", "meets"]
+__all__ = ["ALSO", "BESIDE", "KINDS", "ROOTS", "evaluate", "meets"]
 
 Row = dict[str, Any]
 Meets = Callable[[Row], bool]
@@ -46,6 +46,14 @@ ALSO: dict[str, tuple[str, str, int]] = {
 }
 ROOTS = {"config": "config_json", "metrics": "final_metrics_json", "metadata": "metadata_json"}
 _TAGS = {"tags": "is", "not_tags": "not", "has_tags": "has"}
+# Which of the values of an objective and of a metric stand behind a colon; an objective's first needs not be said.
+BESIDE = {
+    "objectives": ("training_objectives", ("raw_mean", "normalized_mean", "raw_std", "normalized_std")),
+    "metrics": (
+        "training_metrics",
+        ("last", "last_step", "min", "min_step", "max", "max_step", "best", "best_step", "count", "non_finite"),
+    ),
+}
 _PREFIX = re.compile(r"(not|min|max|has)_(.+)", re.DOTALL)
 _SUFFIX = re.compile(r"(.+)_(contains|after|before)", re.DOTALL)
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]{1,4})?", re.IGNORECASE)
@@ -64,14 +72,49 @@ def evaluate(
     include_voided: bool = True,
 ) -> list[Row]:
     """Return those of *rows* that a ledger with these runs gives for the question, asked at *now*."""
-    wanted = [_meets(name, value, now) for name, value in (filters or {}).items()]
+    wanted = list(_wanted(filters or {}, now))
     chosen = [row for row in rows if (include_voided or not row["voided"]) and all(meet(row) for meet in wanted)]
     return _ordered(chosen, order_by)[offset : None if limit is None else offset + limit]
 
 
 def meets(row: Row, filters: Mapping[str, Any], *, now: datetime) -> bool:
     """Return whether one row meets all filters."""
-    return all(_meets(name, value, now)(row) for name, value in filters.items())
+    return all(meet(row) for meet in _wanted(filters, now))
+
+
+def _wanted(filters: Mapping[str, Any], now: datetime) -> Iterator[Meets]:
+    """What has to hold; bounds of one value with rows of its own have to hold of one row."""
+    bounds: dict[tuple[str, str, str], list[tuple[str, Any]]] = {}
+    for name, value in _each(filters):
+        operator, rest = (found[1], found[2]) if (found := _PREFIX.fullmatch(name)) else ("is", name)
+        beside = _beside(rest)
+        if beside is None or not (operator in ("min", "max") or (operator == "has" and _true(value))):
+            yield _meets(name, value, now)
+            continue
+        kept = bounds.setdefault(beside, [])
+        if operator != "has":
+            kept.append((operator, _one_or_several(value, partial(_as_number, operator, now))))
+    for beside, kept in bounds.items():
+        yield partial(_keeps, beside, kept)
+
+
+def _each(filters: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in filters.items():
+        yield from (
+            ((f"{b}_{name}", limit) for b, limit in value.items()) if isinstance(value, Mapping) else [(name, value)]
+        )
+
+
+def _as_number(operator: str, now: datetime, value: Any) -> Any:
+    return _plain("number", operator, value, 1, now)
+
+
+def _keeps(beside: tuple[str, str, str], bounds: Sequence[tuple[str, Any]], row: Row) -> bool:
+    return any(all(_holds(found, how, limit) for how, limit in bounds) for found in _values_beside(row, *beside))
+
+
+def _true(value: Any) -> bool:
+    return value if isinstance(value, bool) else str(value).lower() in ("true", "1", "yes")
 
 
 def _ordered(rows: Sequence[Row], order_by: str) -> list[Row]:
@@ -79,10 +122,45 @@ def _ordered(rows: Sequence[Row], order_by: str) -> list[Row]:
     made = sorted(rows, key=lambda row: row["run_id"])
     for part in reversed(order_by.split(",")):
         name, *direction = part.split()
-        there = [row for row in made if row[name] is not None]
-        there.sort(key=lambda row: _rank(name, row[name]), reverse=direction[:1] == ["DESC"])
-        made = there + [row for row in made if row[name] is None]
+        descending = direction[:1] == ["DESC"]
+        values = {row["run_id"]: _sorted_by(row, name, descending=descending) for row in made}
+        there = [row for row in made if values[row["run_id"]] is not None]
+        there.sort(key=lambda row: _rank(name, values[row["run_id"]]), reverse=descending)
+        made = there + [row for row in made if values[row["run_id"]] is None]
     return made
+
+
+def _sorted_by(row: Row, name: str, *, descending: bool) -> Any:
+    """What a row is sorted by: a column, of several values the one that comes first, or a number below JSON."""
+    if name in KINDS:
+        return row[name]
+    if (beside := _beside(name)) is not None:
+        return (max if descending else min)(_values_beside(row, *beside), default=None)
+    root, _, path = name.partition(".")
+    return _json_number(_found(row, ROOTS[root], path))
+
+
+def _beside(name: str) -> tuple[str, str, str] | None:
+    """The table, the name and the column that a name without a word before it speaks of, if it does."""
+    root, dot, said = name.partition(".")
+    if not dot or root not in BESIDE:
+        return None
+    table, values = BESIDE[root]
+    of, colon, which = said.rpartition(":")
+    if colon and which in values:
+        return table, of, which
+    return None if root == "metrics" else (table, said, values[0])
+
+
+def _values_beside(row: Row, table: str, of: str, which: str) -> list[Any]:
+    rows = row["details"].get(table, {}).values()
+    if table == "training_metrics":
+        return [one[which] for one in rows if one["name"] == of and one[which] is not None]
+    base, _, end = of.rpartition("_")
+    directed = bool(base) and end in ("maximize", "minimize")
+    alike = [one for one in rows if one["objective_base"] == (base if directed else of)]
+    meant = [one for one in alike if not directed or one["direction"] in (None, end) or one["objective_name"] == of]
+    return [one[which] for one in meant if one[which] is not None]
 
 
 def _rank(name: str, value: Any) -> Any:
@@ -91,6 +169,8 @@ def _rank(name: str, value: Any) -> Any:
 
 
 def _meets(name: str, value: Any, now: datetime) -> Meets:
+    if (on_rows := _on_rows_beside(name, value, now)) is not None:
+        return on_rows
     column, operator, times, keys = _asked(name)
     if name in _TAGS:
         return _on_tags(operator, value)
@@ -101,6 +181,19 @@ def _meets(name: str, value: Any, now: datetime) -> Meets:
         return _in_json(column, keys, operator, value)
     plain = _one_or_several(value, lambda one: _plain(KINDS[column], operator, one, times, now))
     return lambda row: _holds(row[column], operator, plain)
+
+
+def _on_rows_beside(name: str, value: Any, now: datetime) -> Meets | None:
+    """A condition other than a bound on what has rows of its own: one meets it, and for `not` none does the opposite."""
+    operator, rest = (found[1], found[2]) if (found := _PREFIX.fullmatch(name)) else ("is", name)
+    if (beside := _beside(rest)) is None:
+        return None
+    if operator == "has":
+        return lambda row: bool(_values_beside(row, *beside)) is _true(value)
+    plain = _one_or_several(value, lambda one: _plain("number", operator, one, 1, now))
+    if operator == "not":
+        return lambda row: not any(_holds(found, "is", plain) for found in _values_beside(row, *beside))
+    return lambda row: any(_holds(found, operator, plain) for found in _values_beside(row, *beside))
 
 
 def _asked(name: str) -> tuple[str, str, int, str | None]:

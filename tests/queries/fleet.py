@@ -37,6 +37,8 @@ INTEGERS = tuple(number for number in NUMBERS if isinstance(number, int) and -(2
 REALS = tuple(float(number) for number in NUMBERS if abs(number) < HUGE)
 KEYS = ("a", "b", "0", "1", "01", "a.b", "x.0", "täg/1", "😀", "lr", "", "null", "#-1", "[0]", "$", "K", "k", "it's")
 PREFIXES = ("run-", "Run-", "é", "😀", "\uffee", "_", "")
+OBJECTIVES = ("QED", "tox", "tox_minimize", "tox_maximize", "é", "a:b", "a.b", "0")
+METRICS = ("train/loss", "ok", "deep", "a:b", "x")
 TAGS = ("paper", "Paper", "bad", "😀", "1", "true", "%", "é")
 SECONDS = (
     0,
@@ -105,7 +107,20 @@ def _config(random: Random) -> dict[str, Any]:
         made |= {"a.b": scalar(random), "a": {"b": scalar(random)}}
     if random.random() < 0.5:
         made["objectives"] = [{"name": random.choice(TEXTS), "w": anything(random)} for _ in range(random.randrange(4))]
+    if random.random() < 0.5:
+        made["objectives"] = [
+            {"name": random.choice(OBJECTIVES), **_some(random, direction=random.choice(("maximize", "minimize")))}
+            for _ in range(random.randrange(4))
+        ]
     return made
+
+
+def _measured(random: Random) -> dict[str, Any]:
+    """Final metrics of objectives, few of whose values differ."""
+    names = [
+        f"objectives/{name}/{which}" for name in OBJECTIVES for which in ("raw_mean", "raw_std", "normalized_mean")
+    ]
+    return {name: random.choice((0, 1, 0.5, "0.5", None, random.choice(NUMBERS))) for name in random.sample(names, 6)}
 
 
 def _mapping(random: Random, *keys: str) -> dict[str, Any]:
@@ -149,7 +164,7 @@ def _run(random: Random, number: int) -> Iterator[Event]:
 def _ending(random: Random) -> dict[str, Any]:
     return _some(
         random,
-        final_metrics=_mapping(random, "train/loss", "deep", "ok", "best", "a.b", "0"),
+        final_metrics=_mapping(random, "train/loss", "deep", "ok", "best", "a.b", "0") | _measured(random),
         duration_seconds=random.choice((0, 1799, 1800, 3600, 5400, 2**53 + 1, 2**63 - 1)),
         end_reason=random.choice(("oom", "signal", "user")),
         exit_code=random.choice((0, 1, -9, 2**53 + 1, -(2**63))),
@@ -168,6 +183,13 @@ def _further(random: Random, make: Any) -> Iterator[Event]:
         yield make(events.BlogAttached, blog_post_url=f"https://b/{random.randrange(5)}")
     if random.random() < 0.3:
         yield make(events.CrashDataAttached, crash_analysis_s3_key=random.choice(TEXTS[2:]), error_log_s3_key="k")
+    for _ in range(random.choice((0, 0, 1, 2))):
+        said = _some(random, raw_mean=random.choice(REALS), raw_std=random.random(), direction="minimize")
+        yield make(events.ObjectiveStated, objective_name=random.choice(OBJECTIVES), **said)
+    for _ in range(random.choice((0, 1, 2))):
+        some = [random.choice((*REALS, 0, 1, 0.5, "1e-4", None, "NaN")) for _ in range(random.choice((1, 2, 3)))]
+        steps = [random.choice((0, 1, 2, 2**53 + 1, 2**63 - 1)) for _ in some]
+        yield make(events.MetricsLogged, 1, columns={"step": steps, random.choice(METRICS): some, "x": some[::-1]})
     for _ in range(random.choice((0, 1, 2))):
         yield make(events.Amended, 100, reason="it was wrong", columns=_amendments(random))
     if random.random() < 0.15:
@@ -257,5 +279,5 @@ def rows_of(accepted: list[Batch]) -> list[Row]:
         local = {"created_at_db": heard[run_id][0], "updated_at_db": heard[run_id][-1]}
         lives_so = {"liveness": liveness(folded[run_id], text_of(NOW), present)}
         whole = {**row, **local, **lives_so}
-        made.append({name: whole[name] for name in (*COLUMNS, "liveness", "reason", "voided")})
+        made.append({name: whole[name] for name in (*COLUMNS, "liveness", "reason", "voided", "details")})
     return made

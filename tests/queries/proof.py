@@ -72,7 +72,8 @@ def _ask(books: Mapping[str, Ledger], seed: int, number: int, rows: list[Row]) -
 
 def _shown(row: Row, asked: Question) -> Row:
     """A row as this question shows it."""
-    return row if asked.include_voided else {name: row[name] for name in row if name not in ("reason", "voided")}
+    hidden = ("details",) if asked.include_voided else ("details", "reason", "voided")
+    return {name: row[name] for name in row if name not in hidden}
 
 
 def _same(found: list[Row], wanted: list[Row]) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -15,8 +16,8 @@ from random import Random
 from typing import Any
 
 from ledger.events.times import parse_moment
-from tests.queries.evaluator import ALSO, KINDS, ROOTS, meets
-from tests.queries.fleet import IN_JSON, KEYS, NOW, NUMBERS, TAGS, TEXTS
+from tests.queries.evaluator import ALSO, BESIDE, KINDS, ROOTS, meets
+from tests.queries.fleet import IN_JSON, KEYS, METRICS, NOW, NUMBERS, OBJECTIVES, TAGS, TEXTS
 
 __all__ = ["Question", "question"]
 
@@ -29,6 +30,7 @@ CHOICES = {
 _PATHS = ("training.lr", "training.batch_size", "training", "reward.beta", "reward.gradient_method", "seed", "bf16", "objectives.0.name", "objectives.1", "objectives.0.w", "no.such")  # fmt: skip
 _METRICS = ("train/loss", "deep", "ok", "best", "a.b", "0", "deep.a", "deep.0")
 _METADATA = ("who", "n", "a.b", "a", "0", "a.0")
+_BEHIND = re.compile(f":({'|'.join(value for _, values in BESIDE.values() for value in values)})$")
 _TRUTHS = {True: (True, 1, "true", "Yes", "1"), False: (False, 0, "false", "NO", "0")}
 
 
@@ -64,7 +66,10 @@ def question(seed: int, number: int, rows: Sequence[Row]) -> Question:
 def _twin(of: Question) -> Question:
     """The same words with values that Python takes for equal, and JSON does not."""
     roots = tuple(f"{prefix}{root}." for root in ROOTS for prefix in ("", "not_"))
-    filters = {name: _swapped(value) if name.startswith(roots) else value for name, value in of.filters.items()}
+    filters = {
+        name: _swapped(value) if name.startswith(roots) and not _BEHIND.search(name) else value
+        for name, value in of.filters.items()
+    }
     return replace(of, filters=filters)
 
 
@@ -89,18 +94,57 @@ def _met_by(random: Random, row: Row) -> tuple[str, Any]:
 
 def _order(random: Random) -> str:
     names = random.sample(sorted(KINDS), random.choice((1, 1, 2, 3)))
+    if random.random() < 0.35:
+        below = (f"{random.choice(tuple(ROOTS))}.{path}" for path in (*_METRICS, "training.lr", "n"))
+        names[random.randrange(len(names))] = random.choice(
+            (_beside(random), _beside(random), random.choice(list(below)))
+        )
     usual = random.choice((["created_at"], ["run_id"], ["status", "run_id"], names, names, names))
     return ", ".join(f"{name}{random.choice(('', ' ASC', ' DESC'))}" for name in usual)
 
 
 def _filter(random: Random, row: Row) -> tuple[str, Any]:
-    kind = random.randrange(10)
+    kind = random.randrange(12)
     if kind < 4:
         return _below(random, row)
+    if kind > 9:
+        return _on_rows_beside(random, row)
     if kind == 4:
         return _tags(random, row)
     name = random.choice(("status", "liveness", "host", "run_id", "beta", "batch_size")) if kind == 5 else None
     return _also(random, row) if kind == 6 else _on_column(random, row, name or random.choice(sorted(KINDS)))
+
+
+def _beside(random: Random, row: Row | None = None) -> str:
+    """One of the names of what has rows of its own; mostly of what the row has, if it has any."""
+    root = random.choice(tuple(BESIDE))
+    table, values = BESIDE[root]
+    there = list((row or {"details": {}})["details"].get(table, {}))
+    name = random.choice(there) if there and random.random() < 0.85 else random.choice((*OBJECTIVES, *METRICS))
+    if not name.strip() or "\n" in name:
+        name = "QED"
+    if root == "objectives" and random.random() < 0.3:
+        name = name.removesuffix("_minimize").removesuffix("_maximize") + random.choice(("", "_maximize", "_minimize"))
+    short = root == "objectives" and ":" not in name and random.random() < 0.4
+    which = "" if short else f":{random.choice(values)}"
+    return f"{root}.{name}{which}" if row is not None or not re.search(r"[\s,]", name) else f"{root}.QED{which}"
+
+
+def _on_rows_beside(random: Random, row: Row) -> tuple[str, Any]:
+    """A filter on an objective or a metric."""
+    name = _beside(random, row)
+    table, values = BESIDE[name.partition(".")[0]]
+    which = found[1] if (found := _BEHIND.search(name)) else values[0]
+    of = [one[which] for one in row["details"].get(table, {}).values() if one[which] is not None]
+    operator = random.choice(("is", "is", "not", "min", "min", "max", "max", "has", "bounds"))
+    value = _near_number(random, random.choice(of) if of else None)
+    if operator == "has":
+        return f"has_{name}", _truth(random, bool(of))
+    if operator == "bounds":
+        return name, {"min": value, "max": math.inf} if random.random() < 0.5 else {"max": value}
+    if operator in ("is", "not") and random.random() < 0.3:
+        return _spelled(operator, name), [_near_number(random, one) for one in (*of, None)][: random.randrange(4)]
+    return _spelled(operator, name), value
 
 
 def _also(random: Random, row: Row) -> tuple[str, Any]:

@@ -18,7 +18,19 @@ from ledger.store.dry_run import A_ROW, Change
 from ledger.store.statements import updating
 from ledger.store.tables import training_runs
 from tests.behind import behind
-from tests.builders import annotated, launched, started, unvoided, voided, wandb_attached
+from tests.builders import (
+    annotated,
+    clock,
+    completed,
+    launched,
+    metrics_logged,
+    scaffolds_recorded,
+    shown,
+    started,
+    unvoided,
+    voided,
+    wandb_attached,
+)
 from tests.places import Ledgers, on_both, tried
 from tests.strategies import RUN_IDS, WANDB_IDS, batched, histories
 
@@ -116,6 +128,73 @@ def test_what_was_done_behind_the_ledgers_back_is_shown(
     assert not book.verify()
     book.replay()
     assert (rows(book), list(book.replay(dry_run=True))) == ([*right.values()], [])
+
+
+OBJECTIVES, SCAFFOLDS, METRICS = "training_objectives", "training_scaffolds", "training_metrics"
+BESIDE: dict[str, tuple[str, list[Change], str]] = {
+    "a value": (f"UPDATE {OBJECTIVES} SET raw_mean = 9 WHERE objective_name = 'QED' AND run_id = 'r'", [Change("r", f"{OBJECTIVES} 'QED', raw_mean", 9.0, 0.5)], f"row of {OBJECTIVES}"),
+    "a NULL": (f"UPDATE {OBJECTIVES} SET uniprot = 'P1' WHERE objective_name = 'QED' AND run_id = 'r'", [Change("r", f"{OBJECTIVES} 'QED', uniprot", "P1", None)], f"row of {OBJECTIVES}"),
+    "two columns": (
+        f"UPDATE {OBJECTIVES} SET weight = NULL, objective_base = 'x' WHERE objective_name = 'QED' AND run_id = 'r'",
+        [Change("r", f"{OBJECTIVES} 'QED', weight", None, 2.0), Change("r", f"{OBJECTIVES} 'QED', objective_base", "x", "QED")],
+        f"row of {OBJECTIVES}",
+    ),
+    "a removed objective": (f"DELETE FROM {OBJECTIVES} WHERE run_id = 'r' AND objective_name = 'QED'", [Change("r", f"{OBJECTIVES} 'QED'", None, A_ROW)], f"row of {OBJECTIVES}"),
+    "an added objective": (f"INSERT INTO {OBJECTIVES} (run_id, objective_name, objective_base) VALUES ('r', 'new', 'new')", [Change("r", f"{OBJECTIVES} 'new'", A_ROW, None)], f"row of {OBJECTIVES}"),
+    "an objective of nobody": (f"INSERT INTO {OBJECTIVES} (run_id, objective_name, objective_base) VALUES ('x', 'new', 'new')", [Change("x", f"{OBJECTIVES} 'new'", A_ROW, None)], "extra row"),
+    "an objective of a voided run": (f"INSERT INTO {OBJECTIVES} (run_id, objective_name, objective_base) VALUES ('void', 'QED', 'QED')", [Change("void", f"{OBJECTIVES} 'QED'", A_ROW, None)], f"row of {OBJECTIVES}"),
+    "a renamed objective": (
+        f"UPDATE {OBJECTIVES} SET objective_name = 'z' WHERE run_id = 'r' AND objective_name = 'QED'",
+        [Change("r", f"{OBJECTIVES} 'QED'", None, A_ROW), Change("r", f"{OBJECTIVES} 'z'", A_ROW, None)],
+        f"row of {OBJECTIVES}",
+    ),
+    "a rank": (f"UPDATE {SCAFFOLDS} SET pareto_rank = 1 WHERE scaffold_id = 's2'", [Change("r", f"{SCAFFOLDS} 's2', pareto_rank", 1, 2)], f"row of {SCAFFOLDS}"),
+    "scores": (f"UPDATE {SCAFFOLDS} SET scores_json = NULL WHERE scaffold_id = 's1'", [Change("r", f"{SCAFFOLDS} 's1', scores_json", None, '{"QED":0.5}')], f"row of {SCAFFOLDS}"),
+    "all scaffolds": (f"DELETE FROM {SCAFFOLDS}", [Change("r", f"{SCAFFOLDS} 's1'", None, A_ROW), Change("r", f"{SCAFFOLDS} 's2'", None, A_ROW)], f"row of {SCAFFOLDS}"),
+    "an added scaffold": (f"INSERT INTO {SCAFFOLDS} (run_id, scaffold_id) VALUES ('s', 's9')", [Change("s", f"{SCAFFOLDS} 's9'", A_ROW, None)], f"row of {SCAFFOLDS}"),
+    "a scaffold of nobody": (f"INSERT INTO {SCAFFOLDS} (run_id, scaffold_id) VALUES ('x', 's9')", [Change("x", f"{SCAFFOLDS} 's9'", A_ROW, None)], "extra row"),
+    "a count": (f"UPDATE {METRICS} SET count = 3", [Change("r", f"{METRICS} 'loss', count", 3, 2)], f"row of {METRICS}"),
+    "a moment": (f"UPDATE {METRICS} SET last_at = '2000-01-01T00:00:00.000000Z'", [Change("r", f"{METRICS} 'loss', last_at", "2000-01-01T00:00:00.000000Z", clock(3))], f"row of {METRICS}"),
+    "a removed metric": (f"DELETE FROM {METRICS}", [Change("r", f"{METRICS} 'loss'", None, A_ROW)], f"row of {METRICS}"),
+    "a metric of another run": (f"UPDATE {METRICS} SET run_id = 's'", [Change("r", f"{METRICS} 'loss'", None, A_ROW), Change("s", f"{METRICS} 'loss'", A_ROW, None)], f"row of {METRICS}"),
+    "a metric of nobody": (f"UPDATE {METRICS} SET run_id = 'x'", [Change("r", f"{METRICS} 'loss'", None, A_ROW), Change("x", f"{METRICS} 'loss'", A_ROW, None)], "extra row"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("sql", "changes", "kind"), BESIDE.values(), ids=BESIDE)
+def test_what_was_done_to_the_rows_beside_is_shown_and_found(
+    book: Ledger, place: str, sql: str, changes: list[Change], kind: str
+) -> None:
+    """Objectives, scaffolds, metrics: which row, what a replay would make of it, what verify calls it; it is mended."""
+    config = {"objectives": [{"name": "QED", "weight": 2}, "tox"]}
+    for run in ("r", "s", "void"):
+        book.append(
+            [launched(0, run=run, config=config), completed(9, run=run, final_metrics={"objectives/QED/raw_mean": 0.5})]
+        )
+    book.append(
+        scaffolds_recorded(1, columns={"scaffold_id": ["s1", "s2"], "pareto_rank": [1, 2]}, scores={"QED": [0.5, None]})
+    )
+    book.append(
+        [metrics_logged(3, columns={"step": [1, 2], "loss": [0.5, 0.25]}), voided(10, run="void", reason="bogus")]
+    )
+    right = shown(book)
+    assert book.verify()
+    edit(place, sql)
+
+    assert list(book.replay(dry_run=True)) == changes
+    differences = book.verify().differences
+    assert kind in {difference.kind for difference in differences}
+    found = {difference.run_id for difference in differences}
+    assert found & {changes[0].run_id, changes[-1].run_id}
+    assert found <= {change.run_id for change in changes}
+    assert all(
+        any(change.column in str(difference) for difference in differences)
+        for change in changes[:1]
+        if kind != "extra row"
+    )
+    assert shown(book) != right or kind == "extra row"
+    book.replay()
+    assert (shown(book), list(book.replay(dry_run=True)), book.verify().differences) == (right, [], ())
 
 
 def test_a_void_that_moves_shows_where_it_goes(book: Ledger, place: str) -> None:

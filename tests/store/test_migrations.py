@@ -14,7 +14,9 @@ from ledger import Ledger
 from ledger.errors import LedgerError, NewerLedger, NotALedger
 from ledger.store import migrations
 from ledger.store.migrations import STEPS, Step, schema_statements
-from tests.builders import launched, shown, started
+from tests.behind import behind
+from tests.builders import completed, launched, metrics_logged, shown, started, told, voided
+from tests.places import on_both
 
 Do = Callable[..., object]
 
@@ -140,6 +142,40 @@ def test_the_first_ledgers_become_what_is_declared(path: Path) -> None:
         assert book.verify()
     assert schema(path) == schema(path.with_name("new.db"))
     assert applied(path) == NAMES
+
+
+@on_both
+@pytest.mark.parametrize(
+    "ask",
+    [shown, lambda book: book.get_run_objectives("r"), lambda book: book.append(started(9))],
+    ids=["list", "ask", "append"],
+)
+def test_a_ledger_of_before_has_the_tables_beside_filled(place: str, ask: Do) -> None:
+    """One that knew no objectives, scaffolds and metrics: whoever comes first, its events are folded into them."""
+    config = {"objectives": ["QED"]}
+    events = [event for run in ("r", "s", "void") for event in (
+        launched(0, run=run, config=config), metrics_logged(1, run=run, columns={"step": [1], "loss": [0.5]}),
+        completed(2, run=run, final_metrics={"objectives/QED/raw_mean": 0.5}),
+    )]  # fmt: skip
+    events.append(voided(3, run="void", reason="bogus"))
+    with Ledger(place) as book:
+        book.append(events)
+    with behind(place, guarded=True) as db:
+        db.execute("DROP VIEW training_timeline")
+        for table in ("training_objectives", "training_scaffolds", "training_metrics"):
+            db.execute(f"DROP TABLE {table}")
+        db.execute("ALTER TABLE training_heads DROP COLUMN detailed")
+        db.execute("DELETE FROM ledger_migrations WHERE name = 'm003_results'")
+
+    with Ledger(place) as book:
+        ask(book)
+        book.append(metrics_logged(1.5, run="s", columns={"step": [2], "loss": [0.25]}))
+        assert [row["raw_mean"] for row in book.get_run_objectives("s")] == [0.5]
+        there = list(book.events())
+        assert shown(book) == told(there)
+        assert book.verify()
+    with behind(place, guarded=True) as db:
+        assert db.execute("SELECT count(*) FROM training_timeline").fetchone()[0] == len(there)
 
 
 def _add_a_table(connection: sqlite3.Connection) -> None:

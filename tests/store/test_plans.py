@@ -21,7 +21,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Ledger(path) as book:
         for number in range(400):
             run = f"run-{number}"
-            config = {"reward": {"gradient_method": ("mgda", "pcgrad")[number % 2]}}
+            config = {"reward": {"gradient_method": ("mgda", "pcgrad")[number % 2]}, "objectives": ["QED", "tox"]}
+            reached = {"objectives/QED/raw_mean": number / 400}
             chain = f"C{number % 50}"
             book.append(
                 [
@@ -31,7 +32,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     started(number, run=run),
                     wandb_attached(number, run=run, wandb_run_id=f"w{number}"),
                     metrics_logged(number, run=run, columns={"step": [1], "loss": [0.5]}),
-                    *([completed(number, run=run)] if number % 3 else []),
+                    *([completed(number, run=run, final_metrics=reached)] if number % 3 else []),
                 ]
             )
     return path
@@ -58,6 +59,11 @@ ASKED: dict[str, Callable[[Ledger], object]] = {
     "what came since, as it was": lambda book: list(book.as_of("2024-05-01T12:05:00Z").events(after=1500)),
     "a run's history": lambda book: book.get_history("run-7"),
     "a run's history as it was": lambda book: book.as_of("2024-05-01T12:05:00Z").get_history("run-7"),
+    "a run's objectives": lambda book: book.get_run_objectives("run-7"),
+    "a run's metrics": lambda book: book.get_run_metrics("run-7"),
+    "by an objective": lambda book: book.query_runs_by_objectives({"QED": {"min": 0.995}}, order_by="run_id"),
+    "an objective stated": lambda book: book.insert_objective("run-7", "QED", weight=2),
+    "scaffolds recorded": lambda book: book.record_scaffolds("run-7", [{"scaffold_id": "s1"}]),
     "why a row is as it is": lambda book: book.explain("run-7"),
     "a status call": lambda book: book.update_run_status("run-7", "running"),
     "a contested W&B id": lambda book: book.append(wandb_attached(900, run="run-9", wandb_run_id="w7")),
@@ -130,3 +136,21 @@ def test_the_index_that_was_made_for_it_is_taken(
 
     (steps,) = [steps for sql, steps in found.items() if "FROM training_runs" in sql]
     assert any(f"USING INDEX {index}" in step for step in steps), steps
+
+
+def test_an_order_by_an_objective_reads_the_own_rows_of_each_run(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading all rows of that objective for each run would take the square of the runs."""
+    with Ledger(place) as book:
+        found = plans(book, lambda book: book.query_runs(order_by="objectives.speed DESC"), monkeypatch)
+
+    (steps,) = [steps for sql, steps in found.items() if "FROM training_runs" in sql]
+    assert any("training_objectives USING PRIMARY KEY (run_id=?)" in step for step in steps), steps
+
+
+def test_a_metrics_runs_are_found_by_its_name(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A filter on one metric does not read what all runs logged of all others."""
+    with Ledger(place) as book:
+        found = plans(book, lambda book: book.query_runs({"min_metrics.train/loss:min": 0.5}), monkeypatch)
+
+    (steps,) = [steps for sql, steps in found.items() if "FROM training_runs" in sql]
+    assert any("USING" in step and "training_metrics_by_name" in step for step in steps), steps

@@ -37,6 +37,9 @@ from tests.builders import (
     completed,
     heartbeat,
     launched,
+    metrics_logged,
+    objective_stated,
+    scaffolds_recorded,
     shown,
     started,
     told,
@@ -68,13 +71,18 @@ def some_runs(count: int) -> list[Event]:
     for number in range(count):
         run = f"r{number}"
         made += [
-            launched(number, run=run, config={"batch_size": number}, host="ec2"),
+            launched(number, run=run, config={"batch_size": number, "objectives": ["tox"]}, host="ec2"),
             wandb_attached(number + 1, run=run, wandb_run_id=f"w{number // 2}"),
             heartbeat(number + 2, run=run, metrics={"loss": 1 / (number + 1)}),
+            metrics_logged(number + 2.5, run=run, columns={"step": [number], "loss": [number / 8]}),
+            scaffolds_recorded(number + 2.5, run=run, columns={"scaffold_id": ["s"], "cluster": [number]}),
         ]
         if number % 7 == 0:
             made.append(voided(number + 3, run=run, reason="bogus"))
     return made
+
+
+BESIDE = (objective_stated, scaffolds_recorded, metrics_logged)
 
 
 @pytest.fixture
@@ -149,12 +157,15 @@ def test_what_is_appended_meanwhile_is_in_it(place: str, monkeypatch: pytest.Mon
     later: list[Event] = []
     for number in range(30):
         run = f"r{random.randrange(25)}"
-        make = random.choice([heartbeat, started, completed, launched, voided, annotated, wandb_attached])
+        make = random.choice([heartbeat, started, completed, launched, voided, annotated, wandb_attached, *BESIDE])
         said = {
             voided: {"reason": "x"},
             annotated: {"note": f"n{number}", "tags": (f"t{number}",)},
             wandb_attached: {"wandb_run_id": f"w{random.randrange(6)}"},
             launched: {"config": {"batch_size": number}},
+            objective_stated: {"objective_name": "tox", "raw_mean": number},
+            scaffolds_recorded: {"columns": {"scaffold_id": [f"s{number % 3}"], "pareto_rank": [number]}},
+            metrics_logged: {"columns": {"step": [number], "loss": [random.random()]}},
         }
         later.append(make(random.randrange(-5, 40), run=run, **said.get(make, {})))
     with Ledger(place) as book, Ledger(place) as other:

@@ -177,7 +177,7 @@ TAMPERINGS = {
     "what lies beside a row": ("UPDATE training_heads SET beside = '' WHERE run_id = 'a'", "head"),
     "a count of what is not understood": ("UPDATE training_heads SET unreadable = 0 WHERE run_id = 'd'", "head"),
     "a head's being there": ("DELETE FROM training_heads WHERE run_id = 'd'", "missing head"),
-    "a head of nobody": ("INSERT INTO training_heads SELECT 'x', version, chain, newest_occurred_at, newest_event_id, first_recorded_at, placed, unreadable, beside FROM training_heads WHERE run_id = 'a'", "deleted run"),
+    "a head of nobody": ("INSERT INTO training_heads SELECT 'x', version, chain, newest_occurred_at, newest_event_id, first_recorded_at, placed, unreadable, beside, detailed FROM training_heads WHERE run_id = 'a'", "deleted run"),
     "an index": ("DROP INDEX training_runs_wandb_run_id", "index"),
     "an index of its name on another column": ("DROP INDEX training_runs_wandb_run_id\nCREATE UNIQUE INDEX training_runs_wandb_run_id ON training_runs (run_id)", "index"),
     "an index of its name that is not unique": ("DROP INDEX training_runs_wandb_run_id\nCREATE INDEX training_runs_wandb_run_id ON training_runs (wandb_run_id)", "index"),
@@ -358,6 +358,7 @@ def _forge(db: Stranger, made: Recorded) -> None:
 def test_a_table_that_is_gone_is_damage(copy: str, table: str) -> None:
     """A part of the ledger that is not there is an error that says what to do."""
     with behind(copy, guarded=True) as db:
+        db.execute("DROP VIEW training_timeline")
         db.execute(f"DROP TABLE {table}")
 
     with Ledger(copy) as book, pytest.raises(LedgerDamaged, match="restore-backup|Restore it from a backup"):

@@ -71,6 +71,10 @@ class ServerConnection(psycopg.Connection[StoredRow]):
             os.close(nowhere)
 
     def executemany(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
+        if self.is_pipelined:
+            for row in rows:
+                self.execute(statement, row)
+            return
         with self.cursor() as cursor:
             cursor.executemany(statement, rows)
 

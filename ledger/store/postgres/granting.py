@@ -31,6 +31,7 @@ _OF_A_WRITER = {
     tables.parked: _PROJECTS,
     **dict.fromkeys(tables.PROJECTION, _PROJECTS),
 }
+_VIEWS = ("training_timeline",)
 _WHERE = said(
     "SELECT current_database(), n.nspname, pg_get_serial_sequence(c.oid::regclass::text, 'position')"
     " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
@@ -81,6 +82,9 @@ def _statements(connection: Connection, lying: _Lying, role: str, to: str) -> It
         rights = _OF_A_WRITER[table] if writes else ("SELECT",)
         yield f"REVOKE ALL ON TABLE {_quoted(lying.schema, table.name)} FROM {whom}"
         yield f"GRANT {', '.join(rights)} ON TABLE {_quoted(lying.schema, table.name)} TO {whom}"
+    for view in _VIEWS:
+        yield f"REVOKE ALL ON TABLE {_quoted(lying.schema, view)} FROM {whom}"
+        yield f"GRANT SELECT ON TABLE {_quoted(lying.schema, view)} TO {whom}"
     yield f"REVOKE ALL ON SEQUENCE {lying.sequence} FROM {whom}"
     if writes:
         yield f"GRANT USAGE ON SEQUENCE {lying.sequence} TO {whom}"

@@ -74,7 +74,7 @@ class Remembered:
             tracked, known.tracked = known.tracked, None
         if fact.understood is None or not tracked.fold_onto([fact]):
             return None
-        if tracked.life is None or tracked.life.void_reason is not None or tracked.contested():
+        if tracked.life is None or tracked.life.void_reason is not None or tracked.contested() or tracked.has_details():
             return None
         return partial(self._append, known, tracked, fact)
 

@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing, nullcontext
 from functools import cache
-from itertools import islice
 
 import sqlalchemy as sa
 
 from ledger.progress import Pace, Watcher
+from ledger.projections.details import Rows
 from ledger.projections.stamp import fold_stamp
 from ledger.store import state
 from ledger.store.accepting import lock_rows, lock_wandb_ids
 from ledger.store.bounds import EVERYTHING
-from ledger.store.folding import FoldedRun, fold_of, folded_runs
+from ledger.store.details import details_of
+from ledger.store.folding import FoldedRun, fold_of, folded_runs, in_parts
 from ledger.store.postgres.connection import ServerConnection
 from ledger.store.postgres.database import ServerDatabase
 from ledger.store.postgres.translation import translating
@@ -27,13 +28,13 @@ from ledger.store.projector import settle_ids
 from ledger.store.spelling import VERBATIM, among
 from ledger.store.statements import Connection, Row, Statement, compiled, said
 from ledger.store.tables import PROJECTION, projection_named, training_events
+from ledger.store.tracked import DERIVED
 from ledger.store.verify import stored_rows
-from ledger.store.writing import insert_many
+from ledger.store.writing import insert_many, write_details
 
 __all__ = ["replay_on_server"]
 
 _RUNS_AT_ONCE = 250
-_DERIVED = ("unreadable", "beside")  # all else of a head is evidence, and not folded
 _LIVE = PROJECTION
 _BESIDE = projection_named("replayed_")  # temporary tables, which nobody else sees and no crash leaves behind
 _PAIRS = tuple(zip(_LIVE, _BESIDE, strict=True))[:-1]
@@ -57,9 +58,14 @@ def _compare(ledger: Connection, own: ServerConnection, watcher: Watcher | None)
     pace = Pace(total, watcher)
     ids: set[str] = set()
     every = folded_runs(lambda: nullcontext(ledger))
-    while part := list(islice(every, _RUNS_AT_ONCE)):
-        stored = stored_rows(ledger, [folded.run_id for folded in part])
-        differing = [folded for folded in part if _differs(folded, stored[folded.run_id], ids)]
+    for part in in_parts(every, _RUNS_AT_ONCE):
+        named = [folded.run_id for folded in part]
+        stored, beside = stored_rows(ledger, named), details_of(ledger, _LIVE, named)
+        differing = [
+            folded
+            for folded in part
+            if _differs(folded, stored[folded.run_id], ids) or beside[folded.run_id] != _details(folded)
+        ]
         _write(own, differing)
         pace.step(sum(folded.events for folded in part))
     pace.finish()
@@ -75,7 +81,7 @@ def _differs(folded: FoldedRun, stored: dict[sa.Table, Row], ids: set[str]) -> b
         ids |= {str(each) for each in (held, claim and claim.wandb_run_id, before and before["wandb_run_id"]) if each}
     wanted = {table: {**made, "wandb_run_id": held} for table, made in _rows(folded)}
     present = {table: stored[table] for table in (_LIVE.runs, _LIVE.voided) if table in stored}
-    of_head = head is None or any(head[name] != folded.head[name] for name in _DERIVED)
+    of_head = head is None or any(head[name] != folded.head[name] for name in DERIVED)
     return of_head or wanted != present or before != (claim._asdict() if claim else None)
 
 
@@ -86,6 +92,12 @@ def _rows(folded: FoldedRun) -> Iterator[tuple[sa.Table, Row]]:
         yield table, {"wandb_run_id": None, **folded.row()}
 
 
+def _details(folded: FoldedRun) -> dict[sa.Table, Rows]:
+    """The rows that the run has to have in the tables of several rows a run."""
+    life = folded.life if folded.life is not None and folded.life.void_reason is None else None
+    return {table: {} if life is None else detail.rows(life) for detail, table in _LIVE.details()}
+
+
 def _write(own: Connection, folded: Sequence[FoldedRun]) -> None:
     """Write rows, claims and heads beside."""
     rows = [found for run in folded for found in _rows(run)]
@@ -93,6 +105,7 @@ def _write(own: Connection, folded: Sequence[FoldedRun]) -> None:
         insert_many(own, beside, [row for table, row in rows if table is live])
     claims = [run.life.claimed() for run in folded if run.life is not None]
     insert_many(own, _BESIDE.claims, [claim._asdict() for claim in claims if claim is not None])
+    write_details(own, _BESIDE, folded)
     insert_many(own, _BESIDE.heads, [run.head for run in folded])
 
 
@@ -106,7 +119,7 @@ _MOVED = said(
 )
 _REPLAYED = said(f"SELECT run_id FROM {_BESIDE.heads.name}")
 _DERIVING = said(
-    f"UPDATE training_heads h SET unreadable = b.unreadable, beside = b.beside FROM {_BESIDE.heads.name} b"
+    f"UPDATE training_heads h SET {', '.join(f'{name} = b.{name}' for name in DERIVED)} FROM {_BESIDE.heads.name} b"
     " WHERE b.run_id = h.run_id"
 )
 
@@ -140,8 +153,9 @@ def _exchanging(live: sa.Table, beside: sa.Table) -> list[str]:
     """Remove what is no more, change what is there, and insert what is not. Who holds a W&B id is settled behind."""
     own = [column.name for column in live.columns if column.name != "wandb_run_id" or live is _LIVE.claims]
     names = [VERBATIM.get(name, name) for name in own]
-    changed = ", ".join(f"{name} = b.{name}" for name in names if name != "run_id")
-    listed, same = ", ".join(names), "b.run_id = l.run_id"
+    keys = live.primary_key.columns.keys()
+    changed = ", ".join(f"{name} = b.{name}" for name in names if name not in keys)
+    listed, same = ", ".join(names), " AND ".join(f"b.{name} = l.{name}" for name in keys)
     stale = f"l.run_id IN (SELECT run_id FROM {_BESIDE.heads.name})"
     no_row, no_other = (
         f"NOT EXISTS (SELECT 1 FROM {table} WHERE {same})" for table in (f"{live.name} l", f"{beside.name} b")

@@ -1,0 +1,1 @@
+"""What many runs come to: pure computations over plain values, with the standard library alone at import."""

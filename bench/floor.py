@@ -88,7 +88,7 @@ class Floor:
         ).hexdigest()
         chain = sha256((chain + digest).encode()).hexdigest()
         execute(INSERT, (event_id, run_id, version, "heartbeat", 1, MOMENT, MOMENT, SOURCE, payload, digest, chain))
-        execute(UPSERT_HEAD, (run_id, version, chain, MOMENT, event_id, MOMENT, 0, 0, '{"launched":true}'))
+        execute(UPSERT_HEAD, (run_id, version, chain, MOMENT, event_id, MOMENT, 0, 0, '{"launched":true}', version))
         execute(UPSERT_RUN, self.row(run_id, step))
 
     def append(self, run_id: str, step: int) -> None:

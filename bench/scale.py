@@ -63,9 +63,9 @@ FROM (SELECT *, ledger_transaction() FROM pg_temp.made ORDER BY moment, id) AS o
 """
 HEADS = """
 INSERT INTO training_heads (run_id, version, chain, newest_occurred_at, newest_event_id, first_recorded_at, placed,
-  unreadable, beside)
+  unreadable, beside, detailed)
 SELECT run_id, max(version), (array_agg(chain ORDER BY version DESC))[1], max(occurred), max(event_id), min(recorded),
-  crc32(convert_to(string_agg(position || ' ' || recorded || E'\\n', '' ORDER BY version), 'UTF8')), 0, ''
+  crc32(convert_to(string_agg(position || ' ' || recorded || E'\\n', '' ORDER BY version), 'UTF8')), 0, '', max(version)
 FROM (
   SELECT *, to_char(occurred_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS occurred,
     to_char(recorded_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS recorded

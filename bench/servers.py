@@ -42,7 +42,7 @@ INSERT = (
 )
 HEAD = (
     "UPDATE training_heads SET version = %s, chain = %s, newest_occurred_at = %s, newest_event_id = %s, placed = %s,"
-    " unreadable = %s, beside = %s WHERE run_id = %s"
+    " unreadable = %s, beside = %s, detailed = %s WHERE run_id = %s"
 )
 RUN = "UPDATE training_runs SET final_metrics_json_text = %s, last_seen_at = %s, updated_at_db = %s WHERE run_id = %s"
 
@@ -95,7 +95,7 @@ class Bare:
         version = head[1] + 1
         row = (event_id, self.run_id, version, "heartbeat", 1, MOMENT, MOMENT, SOURCE, payload, digest, chain)
         execute(INSERT, row).fetchone()
-        execute(HEAD, (version, chain, MOMENT, event_id, 0, 0, head[8], self.run_id))
+        execute(HEAD, (version, chain, MOMENT, event_id, 0, 0, head[8], version, self.run_id))
         execute(RUN, (json.dumps({"loss": 1 / (step + 1)}), MOMENT, MOMENT, self.run_id))
         if held_seconds:
             time.sleep(held_seconds)

@@ -139,12 +139,12 @@ class Objectives:
         value of each, and those that do not meet the *filters*, take no part. The best on the first come first.
         """
         names, directions, found = self._values(objectives, filters, metric_type)
-        chosen = [found[at] for at in front([row[1::2] for row in found], directions)]
+        chosen = [found[at] for at in front([row[1:] for row in found], directions)]
         chosen.sort(key=itemgetter(0))
         chosen.sort(key=itemgetter(1), reverse=directions[0] == "maximize")
         known = self._named(chosen)
         return [
-            {"run_id": row[0], "run_name": known[row[0]][1], **dict(zip(names, row[1::2], strict=True))}
+            {"run_id": row[0], "run_name": known[row[0]][1], **dict(zip(names, row[1:], strict=True))}
             for row in chosen
             if row[0] in known  # else it was voided just now
         ]
@@ -166,13 +166,13 @@ class Objectives:
         known = self._named(found)
         made = sorted((row for row in found if row[0] in known), key=itemgetter(0))
         made.sort(key=lambda row: known[row[0]][0], reverse=True)
-        runs = [RunReached(row[0], known[row[0]][1], row[1::2]) for row in made[:at_most]]
+        runs = [RunReached(row[0], known[row[0]][1], row[1:]) for row in made[:at_most]]
         return Reached(tuple(names), tuple(directions), runs)
 
     def _values(
         self, objectives: object, filters: Mapping[str, object] | None, metric_type: str
     ) -> tuple[list[str], list[Direction], list[StoredRow]]:
-        """The names, their directions, and run_id, value and stated direction of each objective by run."""
+        """The names, their directions, and run_id and each objective's value by run."""
         from ledger.store import results, runs
 
         names = _names(objectives)
@@ -181,10 +181,9 @@ class Objectives:
             raise InvalidValue("metric_type", metric_type, wanted, nearest(str(metric_type), VALUES))
         present = self._present()
         clauses, values = runs.clauses(parse_filters(filters, present.moment), present)
-        found = self._ask(lambda connection: results.reached(connection, names, metric_type, clauses, values))
+        found, stated = self._ask(lambda connection: results.reached(connection, names, metric_type, clauses, values))
         if not found and self.count_runs():
             _refuse_unknown(names, self._ask(results.known_objectives))
-        stated = [Counter(map(itemgetter(2 + 2 * at), found)) for at in range(len(names))]
         return names, [_direction(*each, objectives) for each in zip(names, stated, strict=True)], found
 
     def _named(self, found: Sequence[StoredRow]) -> dict[str, StoredRow]:

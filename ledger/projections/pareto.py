@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
-from operator import ge, mul
+from operator import ge, mul, neg
 from typing import Literal, TypeGuard, cast
 
 from ledger.errors import InvalidValue
@@ -33,9 +33,20 @@ def front(points: Sequence[Sequence[float | None]], directions: Sequence[Directi
     signs = [1 if direction == "maximize" else -1 for direction in directions]
     if any(len(point) != len(signs) for point in points):
         raise InvalidValue("points", f"{len(points)} points", f"{len(signs)} values are wanted of each")
-    turned = [_turned(point, signs) for point in points]
+    turned: Sequence[Point | None] = _turned_at_once(points, signs) or [_turned(point, signs) for point in points]
     best = _unbeaten({point for point in turned if point is not None})
     return [place for place, point in enumerate(turned) if point in best]
+
+
+def _turned_at_once(points: Sequence[Sequence[float | None]], signs: Sequence[int]) -> list[Point]:
+    """The same of all points, where every value is a finite float; else none."""
+    columns = [cast("tuple[float, ...]", column) for column in zip(*points, strict=True)]
+    if not columns or any(
+        set(map(type, column)) != {float} or not all(map(math.isfinite, column)) for column in columns
+    ):
+        return []
+    turned = (column if sign > 0 else map(neg, column) for column, sign in zip(columns, signs, strict=True))
+    return list(zip(*turned, strict=True))
 
 
 def _turned(point: Sequence[float | None], signs: Sequence[int]) -> Point | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
 
@@ -244,31 +245,34 @@ def reached(
     which: str,
     conditions: Sequence[Clause],
     values: Mapping[str, object],
-) -> list[StoredRow]:
-    """Return run_id, and the value and the direction of each objective, of runs that have a value of each.
+) -> tuple[list[StoredRow], list[Counter[str | None]]]:
+    """Return run_id and the value of each objective, of runs that have all; and the directions of each objective.
 
     They are joined here: the values of one objective lie together, those of a run do not.
     """
     o = training_objectives.c
     found: list[StoredRow] = []
+    directions: list[Counter[str | None]] = []
     for name in objectives:
         asked = sa.select(o.run_id, o[which], o.direction).where(_named(name), o[which].is_not(None))
-        if name is objectives[0] and conditions:
+        if not directions and conditions:
             asked = asked.where(o.run_id.in_(sa.select(training_runs.c.run_id).where(*conditions)))
         rows = compiled(asked).ask(connection, values).fetchall()
-        found = rows if name is objectives[0] else _with_values(found, rows)
-    return found
+        found = [row[:2] for row in rows] if not directions else _with_values(found, rows)
+        stated = {direction for _, _, direction in rows}
+        directions.append(Counter(stated) if len(stated) < 2 else Counter(direction for _, _, direction in rows))
+    return found, directions
 
 
 def _with_values(runs: list[StoredRow], values: list[StoredRow]) -> list[StoredRow]:
-    """Return each run with what follows the run's id in *values*; with each, of two names of one objective."""
-    by_run = {row[0]: row for row in values}
+    """Return each run with its value; with each, of two names of one objective."""
+    by_run = {run_id: value for run_id, value, _ in values}
     if len(by_run) == len(values):
-        return [(*run, *by_run[run[0]][1:]) for run in runs if run[0] in by_run]
-    each: dict[str, list[StoredRow]] = {run_id: [] for run_id in by_run}
-    for row in values:
-        each[row[0]].append(row[1:])
-    return [(*run, *row) for run in runs for row in each.get(run[0], ())]
+        return [(*run, by_run[run[0]]) for run in runs if run[0] in by_run]
+    each: dict[str, list[float]] = {run_id: [] for run_id in by_run}
+    for run_id, value, _ in values:
+        each[run_id].append(value)
+    return [(*run, value) for run in runs for value in each.get(run[0], ())]
 
 
 def named_runs(connection: Connection, run_ids: Sequence[str]) -> dict[str, StoredRow]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from ledger.cli.delivering import deliver, note
 from ledger.cli.formats import BINARY, encoded, format_of
 from ledger.cli.output import (
+    flush,
     say,
     say_array,
     say_document,
@@ -185,7 +185,7 @@ def _follow(ledger: Ledger, said: Namespace) -> int:
             say_record(_stored(event))
         else:
             say(_event_line(event))
-        sys.stdout.flush()
+        flush()
     return 0
 
 

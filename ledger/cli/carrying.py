@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ledger.cli.output import counted, say, say_document, watched
 from ledger.cli.place import opened
+from ledger.errors import AskedWrongly
 from ledger.settings import location, shown
 from ledger.table import visible
 
@@ -28,6 +29,8 @@ def export(said: Namespace) -> int:
     kept aside}.
     """
     to_stdout = said.destination == "-"
+    if to_stdout and sys.stdout is None:
+        raise AskedWrongly("stdout is closed, so that no export can be written to it. Name a file.")
     with opened(said) as ledger, watched("export") as progress:
         made = ledger.export(sys.stdout.buffer if to_stdout else said.destination, progress=progress)
     if to_stdout:

@@ -12,7 +12,7 @@ import tempfile
 import traceback
 from collections.abc import Sequence
 
-from ledger.cli.output import say_error
+from ledger.cli.output import flush, say_error
 from ledger.errors import LedgerError, MissingExtra, Unreachable
 
 __all__ = ["main"]
@@ -56,8 +56,7 @@ def _run(words: list[str]) -> int:
     except SystemExit:  # --help and --version have printed what was asked for
         return 0
     code: int = said.run(said)
-    if sys.stdout is not None:  # there is none where we were started with it closed
-        sys.stdout.flush()
+    flush()
     return code
 
 
@@ -72,7 +71,8 @@ def _say(text: str, kind: str, *, as_json: bool) -> None:
 
 def _let_go_of_stdout() -> None:
     """Nobody takes our output; the interpreter would complain once more when it flushes the rest at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _bug(exc: Exception) -> str:

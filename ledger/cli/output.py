@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from ledger.cli.delivering import deliver
 from ledger.progress import Progress, Watcher
@@ -16,6 +17,7 @@ from ledger.table import visible
 
 __all__ = [
     "counted",
+    "flush",
     "in_colour",
     "say",
     "say_array",
@@ -37,8 +39,16 @@ def say(text: str, output: str | None = None) -> None:
     if output is not None:
         deliver(f"{text}\n".encode(), output)
         return
+    if sys.stdout is None:
+        return  # closed before we began, as whoever did it knows
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def flush() -> None:
+    """Let what was printed go to its reader; there is none where we were started with stdout closed."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
 
 
 def say_document(value: object, output: str | None = None) -> None:
@@ -96,17 +106,22 @@ def status_paint(column: str, value: object, text: str) -> str:
 
 def width() -> int | None:
     """Return how wide the terminal is, None where there is none."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    return shutil.get_terminal_size().columns if _is_terminal(sys.stdout) else None
 
 
 def in_colour() -> bool:
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    return _is_terminal(sys.stdout) and not os.environ.get("NO_COLOR")
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    """Whether somebody looks at it; there is none where we were started with it closed."""
+    return stream is not None and stream.isatty()
 
 
 @contextmanager
 def watched(doing: str) -> Iterator[Watcher | None]:
     """Give what shows on stderr how far a work has come, where that is a terminal; else None."""
-    if not sys.stderr.isatty():
+    if not _is_terminal(sys.stderr):
         yield None
         return
     try:

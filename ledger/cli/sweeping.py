@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
@@ -11,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from ledger.cli.output import counted, say, say_document, say_error, say_record, status_paint, width
+from ledger.cli.output import counted, flush, say, say_document, say_error, say_record, status_paint, width
 from ledger.cli.place import opened
 from ledger.errors import LedgerUnreachable, NoLedger
 from ledger.table import table
@@ -64,7 +63,7 @@ def _again_and_again(said: Namespace, witnesses: Sequence[Witness], terminated: 
         else:
             found = True
             _say_sweep(verdicts, said)
-        sys.stdout.flush()
+        flush()
         if terminated.wait(min(said.every, threading.TIMEOUT_MAX)):
             return
 

@@ -245,6 +245,28 @@ def test_output_that_goes_nowhere_is_no_bug(place: str, words: list[str]) -> Non
     assert ("no run 'r9'" if asked_wrongly else "No space left on device") in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "line"),
+    [
+        ("runs", 0, ""),
+        ("report outcomes", 0, ""),
+        ("plot history r1 --metric loss", 0, ""),
+        ("plot chain C", 0, ""),
+        ("show r9 --json", 2, "no run 'r9'"),
+        ("export -", 2, "Name a file"),
+    ],
+)
+def test_a_closed_stdout_is_no_bug(path: Path, words: str, code: int, line: str) -> None:
+    """Where the command is started with stdout closed, nothing is shown, and what goes wrong is one line as ever."""
+    with Ledger(path) as book, book.track("r1", chain_of_custody_id="C") as run:
+        run.log({"loss": 1.0}, step=1)
+    command = f"'{sys.executable}' -m ledger --db '{path}' {words} >&-"
+    done = subprocess.run(command, shell=True, check=False, stderr=subprocess.PIPE, text=True)
+
+    assert (done.returncode, done.stderr.count("\n")) == (code, 1 if line else 0)
+    assert line in done.stderr
+
+
 def test_an_encoding_that_lacks_a_character_is_no_bug(path: Path) -> None:
     """What the terminal cannot show comes as an escape."""
     with Ledger(path) as book:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from ledger.errors import RunNotFound
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ledger.store.statements import Row
 
 __all__ = ["MARKS", "STATUS_COLOURS", "Bar", "Mark", "bars_of", "plot_chain", "span_of", "title_of"]
+
+_EARLIEST, _LATEST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
 
 STATUS_COLOURS = {
     "launched": "#767676",
@@ -153,7 +155,9 @@ def _time_axis(axes: Axes, bars: Sequence[Bar]) -> None:
 
     begin, end = span_of(bars)
     room = max((end - begin) * 0.03, timedelta(seconds=30))
-    axes.set_xlim(_number(begin - room), _number(end + room))
+    # The calendar ends; all that is recorded lies before its last day.
+    before, after = min(room, begin - _EARLIEST), min(room, _LATEST - end)
+    axes.set_xlim(_number(begin - before), _number(end + after))
     locator = AutoDateLocator()
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))

@@ -24,6 +24,7 @@ __all__ = ["LARGEST", "MAX_POINTS", "Curve", "curves_of", "plot_history", "remar
 
 MAX_POINTS = 1000
 LARGEST = 1e300  # beyond it the differences that axes are made of are not finite
+_NO_ROOM = 1e250  # above it the room beside the data, a part of all decades, may lie beyond the floats
 _FEW = 50  # so many points are shown one by one
 
 
@@ -86,7 +87,9 @@ def _curve(run_id: str, steps: Values, values: Values) -> Curve:
 
 
 def _step(step: JsonValue) -> float:
-    return _drawable(step) if is_number(step) else math.nan
+    """The step as a float; NaN for what has no place on the axis."""
+    placed = _drawable(step) if is_number(step) else math.nan
+    return placed if abs(placed) < LARGEST else math.nan
 
 
 def _drawable(value: float) -> float:
@@ -137,9 +140,12 @@ def plot_history(
 
 
 def _panel(axes: Axes, curves: Sequence[Curve], *, log: bool) -> dict[str, Artist]:
-    if log and any(value > 0 for curve in curves for value in curve.drawn(log=True)):
+    largest = max((value for curve in curves for value in curve.drawn(log=True) if value > 0), default=None)
+    if log and largest is not None:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
+        if largest > _NO_ROOM:
+            axes.margins(y=0)
     made: dict[str, Artist] = {}
     for number, curve in enumerate(curves):
         colour, values = COLOURS[number % len(COLOURS)], curve.drawn(log=log)

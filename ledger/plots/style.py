@@ -63,6 +63,8 @@ def drawing() -> Iterator[None]:
     ):
         # A name in a script that the font lacks is boxes, and an axis of one value is given some room.
         warnings.simplefilter("ignore", UserWarning)
+        # A tick that lies beyond the floats, and so beyond the axis, is not shown.
+        warnings.filterwarnings("ignore", "overflow", RuntimeWarning)
         yield
 
 

@@ -28,6 +28,7 @@ _NAME_WIDTH = 26
 _STATUS_WIDTH = 11
 _TICK_WIDTH = 9
 _SMALLEST = 1e-290  # of a range that can be divided
+_POWER_MAX = 307  # whose power of ten is a float
 _BESIDE = 16  # what the ticks of the values' axis take
 
 
@@ -168,7 +169,8 @@ def _turned(value: float, *, log: bool) -> float:
 
 
 def _power(value: float) -> str:
-    return _plain(10**value)
+    """The value whose logarithm is given; the room beside the data may lie beyond the floats."""
+    return _plain(10**value) if abs(value) < _POWER_MAX else f"1e{round(value):+}"
 
 
 def _plain(value: float) -> str:

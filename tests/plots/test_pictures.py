@@ -176,6 +176,34 @@ def test_a_long_chain_is_a_picture(book: Ledger) -> None:
     assert picture(figure, "svg").count(b">r") == 500
 
 
+@pytest.mark.parametrize(("launch", "end"), [
+    ("0001-01-01T00:00:00Z", "2024-05-01T12:00:00Z"),
+    ("2024-05-01T12:00:00Z", "9999-12-30T23:59:59.999999Z"),
+    ("0001-01-01T00:00:00Z", "9999-12-30T23:59:59.999999Z"),
+    ("9999-12-30T23:59:59.999999Z", "9999-12-30T23:59:59.999999Z"),
+    ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z"),
+])  # fmt: skip
+def test_a_chain_at_the_end_of_the_calendar_is_a_picture(book: Ledger, launch: str, end: str) -> None:
+    """The axis has no room where there are no days, and the first and last moments are drawn."""
+    book.insert_run("r", None, None, "C", at=launch)
+    book.update_run_status("r", "running", at=launch)
+    book.update_run_status("r", "completed", at=end)
+
+    assert picture(plot_chain(book, "C")).startswith(b"\x89PNG")
+    assert "completed" in chain_text("C", bars_of(book, "C"), 80)
+
+
+def test_what_lies_beyond_the_axes_is_left_out(book: Ledger) -> None:
+    """Steps and values that are finite, and too large for an axis, do not keep the others from being drawn."""
+    columns = {"step": [-1e308, 1e308, 1, 2], "loss": [1, 2, 3, 4], "wide": [1, 2, 9.9e299, 5e-324]}
+    book.append(metrics_logged(1, columns=columns))
+    (curve,) = curves_of(book, ["r"], ["loss"])["loss"]
+
+    assert (curve.steps, curve.values) == ([1, 2], [3, 4])
+    assert "1e+312" in curves_text(curves_of(book, ["r"], ["wide"]), 80, 8, log=True)
+    assert picture(plot_history(book, ["r"], ["wide"], log=True)).startswith(b"\x89PNG")
+
+
 def test_names_are_what_they_are(book: Ledger) -> None:
     """A name is no formula, hides nothing, stays on one line, and is cut where it is too long."""
     names = ["$x_1$", "_hidden", "line\nbreak", "x" * 300, "実験", "&<>"]
@@ -271,8 +299,11 @@ def test_the_past_can_be_drawn(full: Ledger) -> None:
 
 
 NUMBERS = count()
-VALUES = st.sampled_from([0, 1, -1, 1e308, -1e308, 5e-324, 10**400, NAN, INF, -INF, None, "text", True]) | st.floats()
-STEPS = st.none() | st.sampled_from([0, 1, 2, 10**30, 10**400, "a", NAN])
+VALUES = (
+    st.sampled_from([0, 1, -1, 1e308, -1e308, 9.9e299, -9.9e299, 5e-324, 10**400, NAN, INF, -INF, None, "text", True])
+    | st.floats()
+)
+STEPS = st.none() | st.sampled_from([0, 1, 2, 10**30, 10**400, 1e308, -1e308, "a", NAN])
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ def deliver(made: bytes, output: str | None, *, binary: bool = False) -> None:
     Raises AskedWrongly for what is *binary* and would go to a terminal.
     """
     if output is not None:
-        _replace(Path(output).expanduser(), made)
+        _replace(_home_of(output), made)
         return
     if sys.stdout is None:
         return  # closed before we began, as whoever did it knows
@@ -32,6 +32,13 @@ def deliver(made: bytes, output: str | None, *, binary: bool = False) -> None:
 def note(text: str) -> None:
     """Say something beside what is delivered: on stderr, so that no reader of stdout takes it for data."""
     print(f"ledger: {text}", file=sys.stderr)
+
+
+def _home_of(output: str) -> Path:
+    try:
+        return Path(output).expanduser()
+    except RuntimeError as exc:
+        raise AskedWrongly(f"--output {output}: there is no such home. For a name with ~ write ./{output}") from exc
 
 
 def _replace(target: Path, made: bytes) -> None:

@@ -34,8 +34,12 @@ def report(said: Namespace) -> int:
         say_document(rows)
     elif rows:
         names = list(rows[0])
-        shown = [{_heading(name): _readable(name, row.get(name)) for name in names} for row in rows]
-        headings = [_heading(name) for name in names]
+        own = said.metric if said.report == "best" else None  # a name that users gave says nothing of its unit
+        headings = [name if name == own else _heading(name, names) for name in names]
+        readable = [
+            [row.get(name) if name == own else _readable(name, row.get(name)) for name in names] for row in rows
+        ]
+        shown = [dict(zip(headings, values, strict=True)) for values in readable]
         say(table(shown, headings, width=width(), gives_way=headings[-1], paint=status_paint))
     else:
         say(_NOTHING.get(said.report, "no runs"))
@@ -45,13 +49,15 @@ def report(said: Namespace) -> int:
 _NOTHING = {"diff": "no difference", "crashes": "no crashes", "last-good": "no run crashed after one that completed"}
 
 
-def _heading(name: str) -> str:
-    return name.removesuffix("_seconds")
+def _heading(name: str, names: Sequence[str]) -> str:
+    """The name, and a clock's without its unit, where no other column is called so."""
+    bare = name.removesuffix("_seconds") if name in _CLOCKS else name
+    return name if bare in names else bare
 
 
 def _readable(name: str, value: object) -> object:
     """A value as people read it: durations as clocks, rates and sums of money without digits that say nothing."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and name.endswith("_seconds"):
+    if isinstance(value, int | float) and not isinstance(value, bool) and name in _CLOCKS:
         return short_duration(round(value))
     if isinstance(value, float) and name in _DIGITS:
         return f"{round(value, _DIGITS[name]) + 0.0:,.{_DIGITS[name]}f}"  # and no -0.000
@@ -62,6 +68,8 @@ def _readable(name: str, value: object) -> object:
     return value
 
 
+_COUNTED = ("duration", "active", "mean", "median", "p90", "min", "max", "total", "from", "below")
+_CLOCKS = frozenset(f"{name}_seconds" for name in _COUNTED)
 _RATES = ("success_rate", "success_low", "success_high", "share", "distance", "eta_squared", "epsilon_squared")
 _DIGITS = {
     **dict.fromkeys((*_RATES, "importance", "r_squared"), 3),
@@ -159,9 +167,14 @@ def _methods(ledger: Asking, said: Namespace) -> Sequence[Row]:
 
 
 def _unposted(ledger: Asking, said: Namespace) -> Sequence[Row]:
-    filters = {**_of_any_status(said), "status": "completed", "has_blog_post": False}
+    own: dict[str, object] = {"has_blog_post": False}
     if said.min_hours is not None:
-        filters["min_duration_hours"] = said.min_hours
+        own["min_duration_hours"] = said.min_hours
+    asked_for = _of_any_status(said)
+    for name in own:
+        if name in asked_for:
+            raise AskedWrongly(f"`report {said.report}` sets {name} itself. Leave -f {name}=... out.")
+    filters = {**asked_for, **own, "status": "completed"}
     columns = ("run_id", "run_name", "duration_seconds", "config_file_path", "wandb_url")
     rows = ledger.query_runs(filters, "duration_seconds DESC", said.number)
     return [{name: row[name] for name in columns} for row in rows]

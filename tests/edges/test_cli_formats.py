@@ -193,6 +193,14 @@ def test_a_place_that_takes_no_file_is_named(ask: Ask, tmp_path: Path, target: s
     assert str(tmp_path / target.partition("/")[0]) in err
 
 
+def test_a_home_that_is_not_there_is_named(ask: Ask) -> None:
+    """~nobody is asked wrongly, and the error says how a file of that name is written."""
+    code, _, err = ask("runs", "--format", "csv", "--output", "~nosuch/x.csv")
+
+    assert (code, err.count("\n")) == (2, 1)
+    assert "./~nosuch/x.csv" in err
+
+
 def test_a_link_and_a_pipe_stay_what_they_are(ask: Ask, tmp_path: Path) -> None:
     """What a link leads to is written, and what is no file is written to."""
     (tmp_path / "real").write_text("older")

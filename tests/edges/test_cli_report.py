@@ -117,6 +117,18 @@ def test_what_was_is_reported(ask: Ask) -> None:
     assert [(row["gradient_method"], row["running"]) for row in rows] == [("mgda", 2)]
 
 
+@pytest.mark.parametrize("metric", ["eval_seconds", "mean_seconds", "duration", "share"])
+def test_a_metric_of_the_users_is_a_number(path: Path, ask: Ask, metric: str) -> None:
+    """Whatever it is called: only what the ledger itself counts in seconds is a clock, and no two headings are one."""
+    with Ledger(path) as book:
+        book.update_run_status("good", "completed", final_metrics_json={metric: 90.12345})
+    heading, row = cells(ask("best", "--metric", metric))
+
+    assert len(set(heading)) == len(heading)
+    assert (heading[-1], row[-1]) == (metric, "90.1235")
+    assert "2:00:00" in row
+
+
 METRIC = ["--metric", COMT]
 
 
@@ -150,6 +162,8 @@ def test_every_report_is_a_table_and_rows(ask: Ask, words: list[str], heading: s
         (["cost", "--prices", "nowhere.csv"], "nowhere.csv"),
         (["importance", *METRIC], "at least 30 runs"),
         (["methods", "--status", "crashed"], "Leave the status out"),
+        (["unposted", "-f", "has_blog_post=true"], "Leave -f has_blog_post=... out"),
+        (["unposted", "-f", "min_duration_hours=5", "--min-hours", "1"], "Leave -f min_duration_hours=... out"),
         (["effects", *METRIC, "--bins", "1"], "from 2"),
     ],
 )

@@ -94,13 +94,34 @@ def to_arrow(table: Table, columns: Sequence[str] | None = None) -> pa.Table:
 
 def tabled(table: Table, columns: Sequence[str] | None = None) -> list[Typed]:
     """Return the columns of rows or of columns, each of one kind. Raises InvalidValue for what is neither."""
+    chosen = None if columns is None else _chosen(columns)
     of_columns = isinstance(table, Mapping)
-    values = _of_one_length(table) if isinstance(table, Mapping) else _of_rows(table, columns)
+    values = _of_one_length(table) if isinstance(table, Mapping) else _of_rows(table, chosen)
     declared: Mapping[str, Kind] = {} if of_columns else _declared()
-    for name in columns or ():
+    for name in chosen or ():
         if name not in values:
             raise UnknownColumn(name, values)
-    return [_typed(name, values[name], declared.get(name)) for name in (values if columns is None else columns)]
+    return [_typed(name, values[name], declared.get(name)) for name in (values if chosen is None else chosen)]
+
+
+def _chosen(columns: object) -> list[str]:
+    """The names that are asked for, each once: a frame has no two columns of one name."""
+    if not isinstance(columns, Iterable) or isinstance(columns, str | Mapping):
+        raise InvalidValue("columns", columns, "a list of names is wanted")
+    made: dict[str, None] = {}
+    for name in columns:
+        if not isinstance(name, str):
+            raise InvalidValue("columns", name, "each is the name of a column, a text")
+        if name in made:
+            raise InvalidValue("columns", name, "each name is wanted once")
+        made[name] = None
+    return list(made)
+
+
+def _named(name: object) -> str:
+    if not isinstance(name, str):
+        raise InvalidValue("table", name, "the names of columns are texts")
+    return name
 
 
 def _of_one_length(table: Mapping[str, object]) -> dict[str, list[object]]:
@@ -108,7 +129,7 @@ def _of_one_length(table: Mapping[str, object]) -> dict[str, list[object]]:
     for name, values in table.items():
         if not isinstance(values, list | tuple):
             raise InvalidValue(name, values, "a list is wanted; put a single row into one: [row]")
-        made[name] = list(values)
+        made[_named(name)] = list(values)
     if len(set(map(len, made.values()))) > 1:
         raise InvalidValue("table", {name: len(values) for name, values in made.items()}, "one length is wanted")
     return made
@@ -118,12 +139,12 @@ def _of_rows(table: Iterable[object], columns: Sequence[str] | None) -> dict[str
     """The rows' columns, in the order in which they are first met; no rows have those of a run, and those asked for."""
     rows = list(table) if isinstance(table, Iterable) and not isinstance(table, str) else [table]
     names: dict[str, None] = {}
-    mappings: list[Mapping[str, object]] = []
+    mappings: list[Mapping[object, object]] = []
     for row in rows:
         if not isinstance(row, Mapping):
             raise InvalidValue("table", row, "rows are wanted, each a mapping, or columns by name")
         mappings.append(row)
-        names |= dict.fromkeys(row)
+        names |= dict.fromkeys(map(_named, row))
     if not rows:
         names = dict.fromkeys([*COLUMNS, "liveness", *(columns or ())])
     return {name: [row.get(name) for row in mappings] for name in names}

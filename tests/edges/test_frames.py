@@ -168,6 +168,27 @@ def test_what_is_no_table_is_refused(wrong: Any) -> None:
         to_arrow(wrong)
 
 
+@every_frame
+@pytest.mark.parametrize(
+    ("table", "columns"),
+    [
+        ([{"run_id": "r"}], ["run_id", "run_id"]),
+        ([], ["run_id", "run_id"]),
+        ([{"run_id": "r"}], "run_id"),
+        ([{"run_id": "r"}], 5),
+        ([{"run_id": "r"}], [5]),
+        ([{"run_id": "r"}], [["run_id"]]),
+        ([], [None]),
+        ([{5: "r"}], None),
+        ({5: ["r"], "a": [1]}, None),
+    ],
+)
+def test_names_are_texts_and_differ(kind: str, table: Any, columns: Any) -> None:
+    """A name that is asked for twice, or is no text, is refused in the same way by every library."""
+    with pytest.raises(InvalidValue, match="name"):
+        FRAMES[kind](table, columns)
+
+
 @pytest.mark.parametrize(("kind", "module"), [("pandas", "pandas"), ("polars", "polars"), ("arrow", "pyarrow")])
 def test_a_missing_extra_is_named(kind: str, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the library the error has the line that installs it."""

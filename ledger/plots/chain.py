@@ -46,7 +46,7 @@ MARKS = {
     "conversation_attached": Mark("conversation", "c", "o"),
     "crashed": Mark("crash", "X", "X"),
     "failed": Mark("failure", "F", "P"),
-    "crash_data_attached": Mark("crash analysis", "a", "s"),
+    "crash_data_attached": Mark("crash analysis", "a", "s", 160),
     "blog_attached": Mark("blog post", "b", "*", 150),
 }
 
@@ -138,14 +138,14 @@ def _statuses(axes: Axes, bars: Sequence[Bar]) -> dict[str, Artist]:
 
 
 def _marks(axes: Axes, bars: Sequence[Bar]) -> dict[str, Artist]:
-    """Black on white, so that they are seen on every colour."""
+    """Black on white, so that they are seen on every colour; of two at one moment the smaller is above."""
     made: dict[str, Artist] = {}
     for type, mark in MARKS.items():
         places = [(_number(at), row) for row, bar in enumerate(bars) for kind, at in bar.marks if kind == type]
         if places:
             xs, ys = [x for x, _ in places], [y for _, y in places]
             made[mark.name] = axes.scatter(
-                xs, ys, marker=mark.shape, s=mark.size, color="black", edgecolors="white", zorder=3
+                xs, ys, marker=mark.shape, s=mark.size, color="black", edgecolors="white", zorder=4 - mark.size / 1000
             )
     return made
 

@@ -14,6 +14,7 @@ import matplotlib as mpl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.collections import PathCollection
 from matplotlib.image import imread
 
 from ledger import Ledger
@@ -174,6 +175,18 @@ def test_a_long_chain_is_a_picture(book: Ledger) -> None:
 
     assert figure.get_size_inches()[1] == 200
     assert picture(figure, "svg").count(b">r") == 500
+
+
+def test_a_crash_is_seen_with_its_analysis(book: Ledger) -> None:
+    """Where both are at one moment the crash is above, and the analysis larger."""
+    book.insert_run("r", None, None, "C", at=moment())
+    book.update_run_status("r", "crashed", at=moment(60))
+    book.attach_crash_data("r", error_log_s3_key="e", at=moment(60))
+    figure = plot_chain(book, "C")
+    crash, analysis = [made for made in figure.axes[0].collections if isinstance(made, PathCollection)]
+
+    assert crash.get_zorder() > analysis.get_zorder()
+    assert crash.get_sizes()[0] < analysis.get_sizes()[0]
 
 
 @pytest.mark.parametrize(("launch", "end"), [

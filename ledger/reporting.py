@@ -47,13 +47,14 @@ class Reporting:
     def durations(self, by: By = None, filters: Filters | None = None) -> list[Row]:
         """Return how long runs took, in seconds: mean, median, p90, min, max, total; a running one up to now.
 
-        `count` are those whose duration is known, `running` of them run; `unknown` are the others.
+        `count` are those whose duration is known; of them `running` run, `lost` of which fell silent and count up
+        to their last sign of life. `unknown` are the others.
         """
         from ledger.analytics.durations import durations
         from ledger.analytics.spans import instant_of
 
         picks = parse_picks(by)
-        rows, now = self._picked(filters, [*picks, *_picks("status", "started_at", "duration_seconds")])
+        rows, now = self._picked(filters, [*picks, *_picks(*_SPAN)])
         return durations(rows, _names(picks), instant_of(now.moment))
 
     def crashes(self, by: By = "end_reason", filters: Filters | None = None) -> list[Row]:
@@ -116,7 +117,10 @@ class Reporting:
         return self._answers.picked(conditions, present, picks), present
 
 
-_SPAN = ("status", "started_at", "ended_at", "duration_seconds")
+_SPAN = (  # what span_of takes
+    *("status", "started_at", "ended_at", "duration_seconds"),
+    *("active_seconds", "last_seen_at", "liveness"),
+)
 _BROKEN = (Condition("status", "is", ("crashed", "failed"), several=True),)
 
 

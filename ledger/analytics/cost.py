@@ -27,23 +27,23 @@ Paid = Counter[Decimal | None]  # microseconds at each price of an hour, None wh
 class _Group:
     runs: int = 0
     unknown: int = 0
+    lost: int = 0
     unpriced_runs: int = 0
     paid: Paid = field(default_factory=Counter)
-    lost: dict[object, Paid] = field(default_factory=lambda: {"crashed": Counter(), "failed": Counter()})
+    broken: dict[object, Paid] = field(default_factory=lambda: {"crashed": Counter(), "failed": Counter()})
 
     def row(self, currency: str | None) -> Row:
-        unpriced, total = self.paid[None], self.paid.total()
-        known = total > unpriced or not unpriced
         return {
             "runs": self.runs,
-            "hours": total / HOUR,
-            "money": money(self.paid) if known else None,
-            "crashed_money": money(self.lost["crashed"]) if known else None,
-            "failed_money": money(self.lost["failed"]) if known else None,
+            "hours": self.paid.total() / HOUR,
+            "money": _known_money(self.paid),
+            "crashed_money": _known_money(self.broken["crashed"]),
+            "failed_money": _known_money(self.broken["failed"]),
             "currency": currency,
             "unpriced_runs": self.unpriced_runs,
-            "unpriced_hours": unpriced / HOUR,
+            "unpriced_hours": self.paid[None] / HOUR,
             "unknown": self.unknown,
+            "lost": self.lost,
         }
 
 
@@ -51,13 +51,13 @@ def cost(rows: Iterable[Sequence[object]], names: Sequence[str], prices: Prices,
     """Return the rows of cost.
 
     *names* are those of the columns, with the month wherever it is to stand; *rows* have the values of the others, then
-    instance type, status, start, end, and duration in seconds.
+    instance type, and then what `span_of` takes.
     """
     monthly = names.index(MONTH) if MONTH in names else None
     groups: dict[Key, tuple[Key, _Group]] = {} if names else {(): ((), _Group())}
     for values, rests in grouped(rows, len(names) - (monthly is not None) + 2):
         *before, kind, status = values
-        spans = [span_of(status, started, ended, duration, now) for started, ended, duration in rests]
+        spans = [span_of(status, *rest, now=now) for rest in rests]
         for month, of_month in (_by_months(spans) if monthly is not None else {None: spans}).items():
             key = before if monthly is None else [*before[:monthly], month, *before[monthly:]]
             same_key = tuple(map(same, key))
@@ -76,7 +76,7 @@ def _by_months(spans: Iterable[Span | None]) -> dict[str | None, list[Span | Non
     for span in spans:
         if span is None:
             made[None].append(None)
-        elif span[1] - span[0] > _LASTS_MAX:
+        elif span.end - span.begin > _LASTS_MAX:
             raise AskedWrongly(
                 "a run lasted more than a hundred years, too long to be divided by months. Correct its times with "
                 "amend(...), or leave it out with started_after and started_before."
@@ -92,10 +92,16 @@ def _count(group: _Group, kind: object, status: object, spans: Sequence[Span | N
     charged = prices.charged(kind, known)
     group.runs += len(spans)
     group.unknown += len(spans) - len(known)
+    group.lost += sum(span.lost for span in known)
     group.unpriced_runs += prices.unpriced(kind, known) if charged[None] else 0
     group.paid.update(charged)
-    if status in group.lost:
-        group.lost[status].update(charged)
+    if status in group.broken:
+        group.broken[status].update(charged)
+
+
+def _known_money(paid: Paid) -> float | None:
+    """What is to be paid; None where no price is known of any of the hours."""
+    return money(paid) if paid.total() > paid[None] or not paid[None] else None
 
 
 def money(paid: Paid) -> float:

@@ -34,24 +34,28 @@ class Prices:
 
     def charged(self, kind: object, spans: Sequence[Span]) -> Counter[Decimal | None]:
         """Return how many microseconds of spans fall under each price of an hour, None where none is known."""
-        changes = self._changes.get(str(kind), [])
+        changes = self._of(kind)
         if not changes or (len(changes) == 1 and changes[0][0] == _ALWAYS):
             price = changes[0][1] if changes else None
-            return Counter({price: sum(end - begin for begin, end in spans)})
+            return Counter({price: sum(span.work() for span in spans)})
         moments = [at for at, _ in changes]
         prices = [None, *(price for _, price in changes)]
         charged: Counter[Decimal | None] = Counter()
-        for begin, end in spans:
+        for span in spans:
+            begin, end = span.begin, span.end
             first, last = bisect_right(moments, begin), bisect_left(moments, end)
             edges = [begin, *moments[first:last], end]
             for price, (since, until) in zip(prices[first:], pairwise(edges), strict=False):
-                charged[price] += until - since
+                charged[price] += span.worked(since, until)
         return charged
 
     def unpriced(self, kind: object, spans: Sequence[Span]) -> int:
         """Return how many of the spans have time of which no price is known."""
-        changes = self._changes.get(str(kind))
-        return sum(begin < end and (changes is None or begin < changes[0][0]) for begin, end in spans)
+        changes = self._of(kind)
+        return sum(span.begin < span.end and (not changes or span.begin < changes[0][0]) for span in spans)
+
+    def _of(self, kind: object) -> Sequence[tuple[int, Decimal]]:
+        return self._changes.get(kind, []) if isinstance(kind, str) else []
 
 
 def read_prices(given: Given) -> Prices:

@@ -33,7 +33,7 @@ class _Days:
 
 
 def throughput(rows: Iterable[Sequence[object]], per: str, now: int) -> list[Row]:
-    """Return the rows of throughput; *rows* have created_at, status, start, end, and duration in seconds."""
+    """Return the rows of throughput; *rows* have created_at, and then what `span_of` takes."""
     found = _by_days(list(rows), now, _PERIODS_MAX * _LENGTHS[per])
     within: dict[date, list[date]] = {begins: [] for begins in _periods(found.all(), per)}
     for day in found.all():
@@ -44,8 +44,11 @@ def throughput(rows: Iterable[Sequence[object]], per: str, now: int) -> list[Row
 def _by_days(rows: Sequence[Sequence[object]], now: int, days_max: int) -> _Days:
     launched = Counter(str(row[0])[:10] for row in rows)
     ended = Counter((row[3][:10], row[1]) for row in rows if isinstance(row[3], str))
-    spans = [span for row in rows if (span := span_of(row[1], row[2], row[3], row[4], now)) is not None]
-    known = [*(date.fromisoformat(day) for day in launched), *(day_of(at // DAY) for span in spans for at in span)]
+    spans = [span for row in rows if (span := span_of(*row[1:], now=now)) is not None]
+    known = [
+        *map(date.fromisoformat, {*launched, *(day for day, status in ended if status in _ENDS)}),
+        *(day_of(at // DAY) for span in spans for at in (span.begin, span.end)),
+    ]
     if known and (max(known) - min(known)).days > days_max:
         raise AskedWrongly(
             f"the runs lie between {min(known)} and {max(known)}, too far apart for a row for each period. "
@@ -62,10 +65,12 @@ def _worked(spans: Iterable[Span]) -> Counter[date]:
     """The microseconds of each day: those of first and last days, and of whole days by where they begin and end."""
     parts: Counter[int] = Counter()
     whole: Counter[int] = Counter()
-    for begin, end in spans:
+    for span in spans:
+        begin, end = span.begin, span.end
         first, last = begin // DAY, end // DAY
-        if first == last:
-            parts[first] += end - begin
+        if first == last or span.pace is not None:
+            for day in range(first, last + 1):
+                parts[day] += span.worked(max(begin, day * DAY), min(end, (day + 1) * DAY))
             continue
         parts[first] += DAY - begin % DAY
         parts[last] += end % DAY

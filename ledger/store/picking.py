@@ -18,7 +18,7 @@ from ledger.projections.filters import Condition
 from ledger.projections.liveness import Present
 from ledger.projections.picks import Pick
 from ledger.store.documents import Found, each_found
-from ledger.store.liveness import values_of
+from ledger.store.liveness import liveness_of, values_of
 from ledger.store.runs import Shapes, clauses_of, spelled_paths, taken_apart
 from ledger.store.spelling import Expression, among
 from ledger.store.statements import Connection, Statement, StoredRow, compiled
@@ -99,6 +99,8 @@ def _chosen(shapes: Shapes, picks: Picks) -> sa.Select[tuple[object, ...]]:
 
 
 def _expression(bundle: Picks) -> Expression:
+    if bundle[0].column == "liveness":  # which no row holds
+        return liveness_of(training_runs).element
     column = training_runs.c[bundle[0].column]
     if not bundle[0].keys:
         return column

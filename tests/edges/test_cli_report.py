@@ -90,7 +90,7 @@ def test_crashes_by_method(ask: Ask) -> None:
 def test_cost_at_the_prices_of_a_file(ask: Ask, path: Path) -> None:
     """Hours and money stand right, with the digits that money has."""
     prices = str(path.parent / "prices.csv")
-    assert cells(ask("cost", "--prices", prices))[1] == "g5 3 6.0 34.03 11.34 0.00 USD 0 0.0 0".split()
+    assert cells(ask("cost", "--prices", prices))[1] == "g5 3 6.0 34.03 11.34 0.00 USD 0 0.0 0 0".split()
     by_month = json.loads(ask("cost", "--prices", prices, "--by", "month", "--by", "gradient_method", "--json"))
     assert [(row["month"], row["gradient_method"]) for row in by_month] == [("2024-05", "mgda"), ("2024-05", "pcgrad")]
 
@@ -136,7 +136,7 @@ METRIC = ["--metric", COMT]
     ("words", "heading"),
     [
         (["outcomes", "--by", "host", "--by", "config.training.lr"], "host config.training.lr runs"),
-        (["durations", "--by", "status"], "status runs count running unknown mean median"),
+        (["durations", "--by", "status"], "status runs count running lost unknown mean median"),
         (["time-to-crash"], "time from below crashed failed share"),
         (["throughput", "--per", "day"], "day begins launched completed failed crashed hours"),
         (["effects", *METRIC, "--bins", "3"], "parameter eta_squared epsilon_squared value low high values count"),

@@ -22,7 +22,7 @@ from ledger.analytics.groups import grouped, rank, same
 from ledger.analytics.levels import WORDS_MAX, levelled
 from ledger.analytics.numbers import finite, mean, quantile, wilson
 from ledger.analytics.prices import read_prices
-from ledger.analytics.spans import HOUR, by_month, instant, instant_of, span_of
+from ledger.analytics.spans import DAY, HOUR, Span, by_month, instant, instant_of, span_of
 from ledger.analytics.throughput import throughput
 from ledger.errors import AskedWrongly, InvalidValue, UnknownKeyword
 
@@ -163,7 +163,7 @@ def test_a_change_of_price_moves_exactly_the_hours_behind_it(start: datetime, la
         {"instance_type": "g5", "price_per_hour": 1},
         {"instance_type": "g5", "price_per_hour": 3, "from": start + timedelta(microseconds=into)},
     ])  # fmt: skip
-    charged = table.charged("g5", [(begin, begin + lasted)])
+    charged = table.charged("g5", [Span(begin, begin + lasted)])
     behind = max(begin + lasted - change, 0)
     assert (charged[Decimal(1)], charged[Decimal(3)]) == (lasted - behind, behind)
 
@@ -172,11 +172,12 @@ def test_a_change_of_price_moves_exactly_the_hours_behind_it(start: datetime, la
 def test_months_are_those_of_the_calendar(one: datetime, other: datetime) -> None:
     """Each part lies within its month, and the next begins where it ends, at midnight of a first day."""
     begin, end = sorted((instant_of(one), instant_of(other)))
-    parts = list(by_month((begin, end)))
+    parts = list(by_month(Span(begin, end)))
 
-    assert (parts[0][1][0], parts[-1][1][1]) == (begin, end)
-    for (_, (_, until)), (_, (since, _)) in zip(parts, parts[1:], strict=False):
-        assert until == since
+    assert (parts[0][1].begin, parts[-1][1].end) == (begin, end)
+    for (_, before), (_, after) in zip(parts, parts[1:], strict=False):
+        since = after.begin
+        assert before.end == since
         at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=since)
         assert (at.day, at.hour, at.minute, at.second, at.microsecond) == (1, 0, 0, 0, 0)
     assert [month for month, _ in parts] == sorted({month for month, _ in parts})
@@ -206,6 +207,12 @@ def test_periods_far_apart_are_refused() -> None:
     with pytest.raises(AskedWrongly, match="created_after"):
         throughput(rows, "day", NOW)
     ends = [(f"{day}T00:00:00.000000Z", "launched", None, None, None) for day in ("0001-01-01", "0001-01-02")]
+    never_began = [
+        (f"{year}-01-01T00:00:00.000000Z", "failed", None, "9999-01-01T00:00:00.000000Z", None)
+        for year in ("2026", "9999")
+    ]
+    with pytest.raises(AskedWrongly, match="9999-01-01"):
+        throughput(never_began, "day", NOW)
     assert len(throughput(ends, "week", NOW)) == len(throughput(ends, "month", NOW)) == 1
     assert (
         throughput([("9999-12-30T00:00:00.000000Z", "launched", None, None, None)], "month", NOW)[0]["month"]
@@ -224,12 +231,41 @@ def test_centuries_are_not_divided_by_months() -> None:
 def test_spans_of_what_is_half_known() -> None:
     """A start that is not known is the end less the duration; what ends before it began takes no time."""
     start, end = "2026-01-01T00:00:00.000000Z", "2026-01-01T01:00:00.000000Z"
-    assert span_of("completed", None, end, 60, NOW) == (instant(end) - 60_000_000, instant(end))
-    assert span_of("completed", start, None, 60, NOW) == (instant(start), instant(start) + 60_000_000)
-    assert span_of("completed", end, start, None, NOW) == (instant(end), instant(end))
-    assert span_of("completed", None, end, 2**62, NOW) is span_of("completed", start, None, 2**62, NOW) is None
-    assert span_of("running", start, None, None, NOW) == (instant(start), NOW)
-    assert span_of("launched", None, None, None, NOW) is span_of("completed", None, end, None, NOW) is None
+    assert span_of("completed", None, end, 60, now=NOW) == Span(instant(end) - 60_000_000, instant(end))
+    assert span_of("completed", start, None, 60, now=NOW) == Span(instant(start), instant(start) + 60_000_000)
+    assert span_of("completed", end, start, None, now=NOW) == Span(instant(end), instant(end))
+    assert span_of("completed", None, end, 2**62, now=NOW) is span_of("completed", start, None, 2**62, now=NOW) is None
+    assert span_of("running", start, None, None, now=NOW) == Span(instant(start), NOW)
+    assert span_of("launched", None, None, None, now=NOW) is span_of("completed", None, end, None, now=NOW) is None
+    assert span_of("running", None, None, 60, now=NOW) is span_of("running", None, end, 60, now=NOW) is None
+
+
+def test_what_a_lost_run_did_ends_when_it_was_last_seen() -> None:
+    """One that was never seen ends when it began; one that is late, or that has ended, is not cut short."""
+    start, seen = "2026-01-01T00:00:00.000000Z", "2026-01-01T01:00:00.000000Z"
+    begin = instant(start)
+    assert span_of("running", start, None, None, None, seen, "lost", now=NOW) == Span(begin, instant(seen), lost=True)
+    assert span_of("running", start, None, None, None, None, "lost", now=NOW) == Span(begin, begin, lost=True)
+    assert span_of("running", start, None, None, None, seen, "late", now=NOW) == Span(begin, NOW)
+    assert span_of("completed", start, seen, None, None, start, "ended", now=NOW) == Span(begin, instant(seen))
+
+
+@given(MOMENTS, st.integers(10, 400 * DAY), st.floats(0, 1), st.integers(0, 3))
+def test_idle_time_is_in_no_sum(start: datetime, lasted: int, share: float, cuts: int) -> None:
+    """What a run that was resumed worked is what it was active, over all months, prices and days together."""
+    active = int(lasted * share) // 1_000_000
+    end = start + timedelta(microseconds=lasted)
+    worked = lasted if lasted - active * 1_000_000 < 1_000_000 else active * 1_000_000
+    changes = [start + (end - start) * cut / 4 for cut in range(cuts)]
+    prices = read_prices(
+        [{"instance_type": "g5", "price_per_hour": n, "from": at} for n, at in enumerate(changes)] or {"g5": 1}
+    )
+    row = ("completed", text(start), text(end), None, active)
+
+    assert sum(part["hours"] for part in cost([("g5", *row)], ["month"], prices, NOW)) == pytest.approx(worked / HOUR)
+    assert cost([("g5", *row)], [], prices, NOW)[0]["hours"] == worked / HOUR
+    days = throughput([(text(start), *row)], "day", NOW)
+    assert math.fsum(day["hours"] for day in days) == pytest.approx(worked / HOUR)
 
 
 CSV = "instance_type,price_per_hour,from,currency\ng5,1.5,,EUR\ng5,2.25,2026-01-02,EUR\n"
@@ -244,7 +280,7 @@ def test_prices_are_read_from_files(tmp_path: Path, name: str, content: str) -> 
     begin = instant("2026-01-01T23:00:00.000000Z")
     for given_as in (tmp_path / name, str(tmp_path / name)):
         table = read_prices(given_as)
-        assert table.charged("g5", [(begin, begin + 2 * HOUR)]) == {Decimal("1.5"): HOUR, Decimal("2.25"): HOUR}
+        assert table.charged("g5", [Span(begin, begin + 2 * HOUR)]) == {Decimal("1.5"): HOUR, Decimal("2.25"): HOUR}
         assert table.currency == "EUR"
 
 
@@ -279,6 +315,15 @@ def test_files_of_prices_that_are_none(tmp_path: Path, name: str, content: str) 
     (tmp_path / name).write_text(content)
     with pytest.raises(AskedWrongly, match=name):
         read_prices(tmp_path / name)
+
+
+def test_what_crashed_at_unknown_prices_cost_an_unknown_sum() -> None:
+    """It is None, and not 0, also where other runs have a price; where nothing failed, that cost nothing."""
+    hour = ("2026-01-01T00:00:00.000000Z", "2026-01-01T01:00:00.000000Z", 3600)
+    (row,) = cost([("g5", "completed", *hour), ("p4", "crashed", *hour)], [], read_prices({"g5": 2}), NOW)
+    assert (row["money"], row["crashed_money"], row["failed_money"]) == (2.0, None, 0.0)
+    (row,) = cost([(None, "crashed", *hour)], [], read_prices({"None": 2}), NOW)
+    assert (row["money"], row["unpriced_runs"]) == (None, 1)
 
 
 def test_money_is_exact() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from ledger import Ledger, origin
 from ledger.errors import AskedWrongly, InvalidValue, RunNotFound, UnknownColumn, UnknownFilter
-from tests.builders import NOON, annotated, completed, failed, launched, moment, started
+from tests.builders import NOON, annotated, completed, crashed, failed, heartbeat, launched, moment, started
 from tests.places import on_both
 from tests.reporting.fleet import METRIC, fill, frame, grouped, plain, spans
 
@@ -193,8 +193,9 @@ def test_cost_is_what_pieces_of_days_add_up_to(fleet: Ledger, by: str | list[str
         money = part["money"].astype(float).sum()
         assert row["money"] == (pytest.approx(money) if len(unpriced) < len(part) else None)
         for status in BROKEN if row["money"] is not None else ():
-            lost = part[part["status"] == status]["money"].astype(float).sum()
-            assert row[f"{status}_money"] == pytest.approx(lost)
+            lost = part[part["status"] == status]["money"].astype(float)
+            known_of_lost = lost.notna().any() or not len(lost)
+            assert row[f"{status}_money"] == (pytest.approx(lost.sum()) if known_of_lost else None)
         assert row["currency"] == "USD"
 
 
@@ -216,6 +217,29 @@ def test_a_run_over_a_change_of_price_is_charged_by_parts(book: Ledger) -> None:
     ]
     (row,) = book.cost(prices)
     assert (row["hours"], row["money"], row["unpriced_hours"]) == (12.0, 24.0, 0.0)
+
+
+def test_a_resumed_run_is_charged_for_the_hours_in_which_it_ran(book: Ledger) -> None:
+    """The month between its crash and its second start is in no hours and no money, but in how long it took."""
+    later = 30 * 24 * 3600
+    book.append([launched(run="a", config={}, instance_type="g5"), started(run="a"), crashed(3600, run="a")])
+    book.append([started(later, run="a"), completed(later + 3600, run="a")])
+    (row,) = book.cost({"g5": 3})
+    assert (row["hours"], row["money"]) == (2.0, 6.0)
+    assert sum(week["hours"] for week in book.throughput()) == pytest.approx(2)
+    assert book.durations()[0]["max_seconds"] == later + 3600
+
+
+def test_a_run_that_fell_silent_is_charged_up_to_its_last_sign_of_life(book: Ledger) -> None:
+    """It is counted as lost; one that never beat may live, and runs up to now."""
+    book.append([launched(run="a", config={}, instance_type="g5"), started(run="a")])
+    book.append([heartbeat(3600, run="a", lease_seconds=60)])
+    (row,), (lasted,) = book.cost({"g5": 3}), book.durations()
+    assert (row["hours"], row["money"], row["lost"]) == (1.0, 3.0, 1)
+    assert (lasted["max_seconds"], lasted["running"], lasted["lost"]) == (3600, 1, 1)
+    assert sum(week["hours"] for week in book.throughput()) == pytest.approx(1)
+    book.append([launched(run="b", config={}, instance_type="g5"), started(run="b")])
+    assert (book.cost({"g5": 3})[0]["hours"], book.durations()[0]["lost"]) == (1 + 200 * 24, 1)
 
 
 def test_zero_runs_are_a_right_answer(book: Ledger) -> None:

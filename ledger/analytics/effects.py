@@ -9,7 +9,7 @@ from operator import mul
 
 from ledger.analytics.groups import Row
 from ledger.analytics.levels import Level, levelled
-from ledger.analytics.numbers import quantile
+from ledger.analytics.numbers import finite, quantile
 
 __all__ = ["effects"]
 
@@ -84,9 +84,9 @@ def _summary(members: Sequence[int], measured: _Measured) -> tuple[float, Row]:
     spread = None
     if len(members) > 1:
         variance = _squares([deviation - mean for deviation in deviations]) / (len(members) - 1)
-        spread = math.sqrt(variance) * measured.scale
+        spread = finite(math.sqrt(variance) * measured.scale)
     values = [measured.values[at] for at in members]
-    centre = (measured.centre + mean) * measured.scale
+    centre = max(-1.0, min(1.0, measured.centre + mean)) * measured.scale
     return mean, {"count": len(members), "mean": centre, "std": spread, "median": quantile(values, 0.5)}
 
 

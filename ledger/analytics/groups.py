@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 
-__all__ = ["Key", "Row", "by_names", "grouped", "rank", "same"]
+__all__ = ["Key", "Row", "by_names", "grouped", "rank", "same", "whole"]
 
 Row = dict[str, object]
 Key = tuple[object, ...]
@@ -22,15 +22,16 @@ def same(value: object) -> object:
 
 def _spelled(document: object) -> str:
     """The text that equal documents share: 1.0 in one is 1, and -0.0 is 0."""
-    return json.dumps(_whole(document), sort_keys=True)
+    return json.dumps(whole(document), sort_keys=True)
 
 
-def _whole(value: object) -> object:
+def whole(value: object) -> object:
+    """Return how a value is shown, of all those that are the same: 1.0 as 1, and -0.0 as 0, also within documents."""
     if isinstance(value, dict):
-        return {key: _whole(item) for key, item in value.items()}
+        return {key: whole(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_whole(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+        return [whole(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**63 else value
 
 
 def rank(value: object) -> tuple[int, float, str]:
@@ -63,7 +64,7 @@ def grouped(rows: Iterable[Sequence[object]], width: int) -> list[tuple[Key, lis
         values = row[:width]
         key = alike(values)
         if key not in groups:
-            groups[key] = tuple(values), []
+            groups[key] = tuple(map(whole, values)), []
         groups[key][1].append(row[width:])
     return list(groups.values())
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ledger.analytics.groups import Row, rank, same
+from ledger.analytics.groups import Row, rank, same, whole
 from ledger.analytics.numbers import finite, quantile, spelled_value
 
 __all__ = ["Level", "levelled"]
@@ -59,7 +59,7 @@ def _keys(values: Sequence[object]) -> tuple[Sequence[object], dict[object, obje
 
 def _ranges(counts: Counter[object], numbers: list[object], bins: int) -> tuple[list[Level], dict[object, int]]:
     """Ranges with as equal numbers of runs as the values allow; between two of them lies no value."""
-    ordered = sorted(numbers, key=lambda number: float(str(number)))
+    ordered = sorted(numbers, key=rank)
     flat = [number for number in ordered for _ in range(counts[number])]
     floats = [finite(number) or 0.0 for number in flat]
     edges = sorted({quantile(floats, step / bins) or 0.0 for step in range(1, bins)})
@@ -74,8 +74,17 @@ def _ranges(counts: Counter[object], numbers: list[object], bins: int) -> tuple[
 def _range(members: list[object]) -> Level:
     low, high = finite(members[0]), finite(members[-1])
     if len(members) == 1:
-        return Level(members[0])
-    return Level(f"{low:.4g} to {high:.4g}", low, high, len(members))
+        return Level(whole(members[0]))
+    return Level(_apart(whole(members[0]), whole(members[-1])), low, high, len(members))
+
+
+def _apart(low: object, high: object) -> str:
+    """The ends of a range, with as many digits as tell them apart."""
+    for digits in [4] if isinstance(low, int) and isinstance(high, int) else range(4, 18):
+        one, other = (f"{finite(end):.{digits}g}" for end in (low, high))
+        if one != other:
+            return f"{one} to {other}"
+    return f"{low} to {high}"
 
 
 def _words(counts: Counter[object], kept: dict[object, object]) -> tuple[list[Level], dict[object, int]]:
@@ -86,7 +95,7 @@ def _words(counts: Counter[object], kept: dict[object, object]) -> tuple[list[Le
         shown = found[: WORDS_MAX - 1]
     shown = sorted(shown, key=lambda key: rank(kept.get(key, key)))
     places = {key: place for place, key in enumerate(shown)}
-    levels = [Level(kept.get(key, key)) for key in shown]
+    levels = [Level(whole(kept.get(key, key))) for key in shown]
     if len(found) > len(shown):
         rest = len(found) - len(shown)
         levels.append(Level(f"{rest} others", values=rest))

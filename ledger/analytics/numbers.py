@@ -40,7 +40,8 @@ def quantile(ordered: Sequence[float], share: float) -> float | None:
     place = (len(ordered) - 1) * share
     below = math.floor(place)
     low, high = ordered[below], ordered[min(below + 1, len(ordered) - 1)]
-    return low + (high - low) * (place - below)
+    gap, part = high - low, place - below
+    return low + gap * part if math.isfinite(gap) else low * (1 - part) + high * part  # the gap may be infinite
 
 
 def wilson(successes: int, total: int) -> tuple[float | None, float | None]:

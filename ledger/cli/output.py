@@ -53,7 +53,7 @@ def flush() -> None:
 
 def say_document(value: object, output: str | None = None) -> None:
     """Print one JSON document, or write it into a file."""
-    text = json.dumps(value, indent=2, default=str)
+    text = _as_json(value, indent=2)
     if output is None:
         print(text)
     else:
@@ -62,16 +62,34 @@ def say_document(value: object, output: str | None = None) -> None:
 
 def say_record(value: object) -> None:
     """Print one line of JSON Lines."""
-    print(json.dumps(value, default=str))
+    print(_as_json(value))
 
 
 def say_array(values: Iterable[object]) -> None:
     """Print one JSON document that is an array, as its elements come: one on a line."""
     before = "[\n"
     for value in values:
-        print(before, json.dumps(value, default=str), sep="", end="")
+        print(before, _as_json(value), sep="", end="")
         before = ",\n"
     print("[]" if before == "[\n" else "\n]")
+
+
+def _as_json(value: object, indent: int | None = None) -> str:
+    """Strict JSON: a float that is not finite is the text that the ledger has for it."""
+    try:
+        return json.dumps(value, indent=indent, default=str, allow_nan=False)
+    except ValueError:
+        return json.dumps(_said(value), indent=indent, default=str, allow_nan=False)
+
+
+def _said(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _said(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_said(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
 
 
 def say_error(text: str, kind: str, *, as_json: bool) -> None:

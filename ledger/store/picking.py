@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Sequence
+from decimal import Decimal
 from functools import cache, lru_cache
 from itertools import accumulate, pairwise
 
@@ -28,8 +30,9 @@ __all__ = ["best", "picked", "picked_of", "tallied"]
 
 Picks = tuple[Pick, ...]
 Values = Sequence[object]
-_DIGITS = 16
-_LONG = re.compile(rf"(?<![.\d])\d{{{_DIGITS - 1}}}")
+_LONG = re.compile(r"(?<![.\d])\d{15}|[eE]\+?1\d")
+_INTEGER_MAX = 2**63
+_FLOAT_MAX = sys.float_info.max
 _PLACES_MAX = 90  # of a list: a function takes 100 arguments
 
 
@@ -87,7 +90,8 @@ def _of_these(picks: Picks) -> Statement:
 @lru_cache(maxsize=64)
 def _best(shapes: Shapes, metric: Pick, picks: Picks, *, minimize: bool) -> Statement:
     found = Found(training_runs.c[metric.column], spelled_paths(metric.keys))
-    chosen = _chosen(shapes, picks).where(found.is_number)
+    within = found.number >= found.compared(-_FLOAT_MAX), found.number <= found.compared(_FLOAT_MAX)
+    chosen = _chosen(shapes, picks).where(found.is_number, *within)
     ordered = chosen.order_by(found.number.asc() if minimize else found.number.desc(), training_runs.c.run_id)
     return compiled(ordered.limit(sa.bindparam("at_most", None, type_=sa.BigInteger())))
 
@@ -148,13 +152,22 @@ def _read(column: Values, bundle: Picks) -> list[Values]:
 
 
 def _parsed(text: str) -> list[Values]:
-    """The lists; a whole number that a float may not hold exactly is one: jsonb writes 1e22 with all its digits."""
-    made: list[Values] = json.loads(text, parse_int=_short_or_float) if _LONG.search(text) else json.loads(text)
+    """The lists; as jsonb writes 1e17 and 1e22 with all their digits, a number is told by its value alone."""
+    long = _LONG.search(text)
+    made: list[Values] = json.loads(text, parse_int=_number, parse_float=_number) if long else json.loads(text)
     return made
 
 
-def _short_or_float(digits: str) -> float:
-    return int(digits) if len(digits) < _DIGITS else float(digits)
+def _number(digits: str) -> object:
+    """A whole number that 64 bits hold, or that no float does; else a float."""
+    made = float(digits)
+    if "." in digits and "e" not in digits.lower():
+        return made
+    if abs(made) <= _INTEGER_MAX:
+        exact = Decimal(digits)
+        whole = int(exact)
+        return whole if exact == whole and -_INTEGER_MAX <= whole < _INTEGER_MAX else made
+    return made if abs(made) <= _FLOAT_MAX else int(digits) if "e" not in digits.lower() else digits
 
 
 def _first_there(places: Sequence[Values]) -> Values:

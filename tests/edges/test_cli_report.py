@@ -11,6 +11,7 @@ import pytest
 
 from ledger import Ledger
 from ledger.cli.main import main
+from ledger.cli.output import say_array, say_document, say_record
 from ledger.cli.reporting import REPORTS
 from tests.builders import HOUR, blog_attached, completed, crash_data_attached, crashed, launched, started
 
@@ -130,6 +131,24 @@ def test_a_metric_of_the_users_is_a_number(path: Path, ask: Ask, metric: str) ->
 
 
 METRIC = ["--metric", COMT]
+
+
+@pytest.mark.parametrize("value", [float("inf"), {"a": [float("-inf"), (float("nan"), 1.5)]}])
+def test_what_machines_read_is_strict_json(value: object, capsys: pytest.CaptureFixture[str]) -> None:
+    """A float that is not finite is the text that the ledger has for it, in each way of printing JSON."""
+
+    def refused(word: str) -> None:
+        raise AssertionError(word)
+
+    for say, given in ((say_document, value), (say_record, value), (say_array, [value])):
+        say(given)
+        said = json.loads(capsys.readouterr().out, parse_constant=refused)
+        assert said in (
+            "Infinity",
+            ["Infinity"],
+            {"a": ["-Infinity", ["NaN", 1.5]]},
+            [{"a": ["-Infinity", ["NaN", 1.5]]}],
+        )
 
 
 @pytest.mark.parametrize(

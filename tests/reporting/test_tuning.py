@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from ledger import Ledger
+from ledger.analytics.levels import levelled
 from ledger.errors import AskedWrongly, InvalidValue, MissingExtra
 from tests.builders import completed, crashed, launched, started
 from tests.places import in_a_file, on_both
@@ -141,6 +142,71 @@ def test_a_run_heard_of_before_its_launch_has_no_config_to_compare(book: Ledger)
     book.append([started(run="early"), launched(run="late", config={})])
     with pytest.raises(AskedWrongly, match="no config"):
         book.config_diff("early", "late")
+
+
+def of_values(book: Ledger, values: list[object], metrics: list[object]) -> None:
+    """Record a completed run with each value in its config and each final metric."""
+    for number, (value, metric) in enumerate(zip(values, metrics, strict=True)):
+        book.append([launched(run=f"r{number}", config={"x": value})])
+        book.append([completed(1, run=f"r{number}", final_metrics={"loss": metric})])
+
+
+def test_what_no_float_holds_is_not_the_best(book: Ledger) -> None:
+    """It is left out, on each side; and as a value that runs are grouped by it is itself, not infinite."""
+    of_values(book, [10**400, 10**400, 1e300, None], [10**400, -(10**400), sys.float_info.max, -sys.float_info.max])
+
+    for minimize, order in ((False, ["r2", "r3"]), (True, ["r3", "r2"])):
+        rows = book.best_runs("loss", minimize=minimize)
+        assert [row["run_id"] for row in rows] == order
+        assert abs(rows[0]["loss"]) == sys.float_info.max
+    assert {repr(row["config.x"]) for row in book.outcomes("config.x")} == {repr(10**400), "1e+300", "None"}
+
+
+def test_long_whole_numbers_stay_apart(book: Ledger) -> None:
+    """Seeds of nineteen digits are as many groups as there are seeds; what 64 bits do not hold is a float."""
+    seeds: list[object] = [2**62, 2**62 + 1, -(2**63), 1234567890123456789, 1e17, 10**17, 10**25]
+    of_values(book, seeds, [1.0] * len(seeds))
+    found = {repr(row["config.x"]): row["runs"] for row in book.outcomes("config.x")}
+
+    assert found == {**{str(seed): 1 for seed in seeds[:4]}, "100000000000000000": 2, "1e+25": 1}
+    assert [row["value"] for row in book.effects("loss", "config.x", bins=9)] == [
+        -(2**63),
+        10**17,
+        *sorted(seeds[:2] + [seeds[3]]),
+        1e25,
+    ]  # type: ignore[type-var]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_value_is_shown_alike_in_whatever_order_it_came(book: Ledger, turned: bool) -> None:
+    """1 and 1.0 are 1, and -0.0 is 0, also within lists; a huge whole float stays one."""
+    values: list[object] = [1, 1.0, 0.0, -0.0, 0, [1.0], [1], 1e300]
+    of_values(book, values[::-1] if turned else values, [1.0] * len(values))
+    shown = ["0", "1", "1e+300", "[1]"]
+
+    assert sorted(repr(row["config.x"]) for row in book.outcomes("config.x")) == shown
+    assert sorted(repr(row["value"]) for row in book.effects("loss", "config.x")) == shown
+
+
+def test_ranges_are_told_apart(book: Ledger) -> None:
+    """As many digits are shown as their ends differ in."""
+    of_values(book, [100000 + number for number in range(20)], [float(number) for number in range(20)])
+    assert [row["value"] for row in book.effects("loss", "config.x", bins=2)] == [
+        "100000 to 100009",
+        "100010 to 100019",
+    ]
+    levels, _ = levelled([1 + number / 1e7 for number in range(20)], 2)
+    assert levels[0].value == "1 to 1.000001"
+    levels, _ = levelled([2**62 + number for number in range(20)], 2)
+    assert levels[0].value == f"{2**62} to {2**62 + 19}"
+
+
+def test_metrics_at_the_ends_of_what_a_float_holds(book: Ledger) -> None:
+    """Their median lies between them, and a deviation that no float holds is not known."""
+    of_values(book, [1, 1, 2, 2], [-1.7e308, 1.7e308, 1.7e308, 1.7e308])
+    first, second = book.effects("loss", "config.x")
+    assert (first["median"], first["std"], first["mean"]) == (0, None, pytest.approx(0, abs=1e300))
+    assert (second["median"], second["std"]) == (1.7e308, 0)
 
 
 def sweep(book: Ledger, runs: int) -> None:

@@ -24,6 +24,7 @@ T = TypeVar("T")
 _LOOKED_AT = 500  # configs that are read to learn which hyperparameters there are
 _PARAMETERS_MAX = 100
 _BESIDE = ("host", "instance_type")  # what may matter beside the hyperparameters
+_USUAL = "completed"
 _BINS = 5
 _BINS_MAX = 100
 _FOREST_RUNS_MAX = 2_000
@@ -55,11 +56,12 @@ class Tuning:
         limit: int | None = 10,
         *,
         minimize: bool = False,
-        status: str | None = "completed",
+        status: str | None = _USUAL,
     ) -> list[Row]:
         """Return the runs with the highest final *metric* (the lowest with *minimize*), the best first, ties by run_id.
 
-        Each has its run_id, run_name, gradient_method, status, duration_seconds and the metric, by its name.
+        Each has its run_id, run_name, gradient_method, status, duration_seconds and the metric, by its name, before
+        which "metrics." is put where it is one of these. A status among *filters* takes the place of completed.
         """
         wanted = metric_pick(metric)
         present = self._present()
@@ -69,7 +71,8 @@ class Tuning:
         found = self._answers.best(conditions, present, wanted, picks, minimize=minimize, limit=at_most)
         if not found and at_most:
             self._check_metric(wanted, conditions, present)
-        return [dict(zip((*_IDENTITY, wanted.name), row, strict=True)) for row in found]
+        name = f"metrics.{wanted.name}" if wanted.name in _IDENTITY else wanted.name
+        return [dict(zip((*_IDENTITY, name), row, strict=True)) for row in found]
 
     def config_diff(self, one: str | Filters, other: str | Filters, *, at_most: int | None = 500) -> list[Row]:
         """Return what differs between two runs' configs, by path; or, given filters, between two groups of runs.
@@ -81,7 +84,7 @@ class Tuning:
         from ledger.analytics.configs import differences, group_differences
 
         if isinstance(one, str) and isinstance(other, str):
-            return differences(self._config(one), self._config(other))
+            return differences(*(self._known_config(run_id) for run_id in (one, other)))
         if isinstance(one, str) or isinstance(other, str):
             raise AskedWrongly("config_diff(...) compares two runs, or two groups: give two run_ids, or two filters.")
         present = self._present()
@@ -92,9 +95,16 @@ class Tuning:
     def last_good_first_crashed(self, filters: Filters | None = None) -> Row | None:
         """Return the newest completed run behind which one crashed, the first that did, and the diff of their configs.
 
-        The keys are good, crashed (run_ids), good_created_at, crashed_created_at and diff, as config_diff has it; None
-        where no run crashed after one that completed. Runs come in the order in which they were launched.
+        The keys are good, crashed (run_ids), good_created_at, crashed_created_at and diff, as config_diff has it (None
+        where a config is not known); None where no run crashed after one that completed. Runs come in the order in
+        which they were launched.
         """
+        if filters is not None and "status" in filters:
+            raise AskedWrongly(
+                "last_good_first_crashed(...) looks at completed and crashed runs. Leave the status out."
+            )
+        from ledger.analytics.configs import differences
+
         present = self._present()
         conditions = parse_filters(filters, present.moment)
         newest = self._first(conditions, present, _NEWEST, _status("crashed"))
@@ -104,12 +114,13 @@ class Tuning:
         crashed = after and self._first(conditions, present, _OLDEST, _status("crashed"), after)
         if not good or not crashed:
             return None
+        configs = [config for run, _ in (good, crashed) if (config := self._config(run)) is not None]
         return {
             "good": good[0],
             "crashed": crashed[0],
             "good_created_at": good[1],
             "crashed_created_at": crashed[1],
-            "diff": self.config_diff(good[0], crashed[0]),
+            "diff": differences(*configs) if len(configs) == 2 else None,
         }
 
     def effects(
@@ -117,7 +128,7 @@ class Tuning:
         metric: str,
         parameters: Sequence[str] | None = None,
         filters: Filters | None = None,
-        status: str | None = "completed",
+        status: str | None = _USUAL,
         *,
         bins: int = _BINS,
     ) -> list[Row]:
@@ -140,7 +151,7 @@ class Tuning:
         metric: str,
         parameters: Sequence[str] | None = None,
         filters: Filters | None = None,
-        status: str | None = "completed",
+        status: str | None = _USUAL,
         *,
         repeats: int = 10,
         seed: int = 0,
@@ -184,12 +195,13 @@ class Tuning:
 
     def _varying(self, conditions: Sequence[Condition], present: Present) -> list[Pick]:
         """The hyperparameters, and the paths that vary among configs that lie evenly among the runs' ids."""
-        from ledger.analytics.configs import varying
+        from ledger.analytics.configs import spelled, varying
 
         run_ids = self._run_ids(conditions, present, _LOOKED_AT)
         columns = _picks(*HYPERPARAMETERS, *_BESIDE)
         read = {path for column in HYPERPARAMETERS.values() for path in column.column.config}
-        paths = [path for path in varying(self._configs_of(run_ids)) if path not in read and _can_be_named(path)]
+        vary = dict.fromkeys(map(spelled, varying(self._configs_of(run_ids))))
+        paths = [path for path in vary if path not in read and _can_be_named(path)]
         return [*columns, *(parse_pick(f"config.{path}") for path in paths[:_PARAMETERS_MAX])]
 
     def _configs(self, filters: Filters, present: Present, at_most: int | None) -> list[Flat]:
@@ -204,15 +216,19 @@ class Tuning:
         rows = self._answers.picked_of(run_ids, _picks("run_id", "config_json"))
         return [flat(config) for _, config in sorted(rows) if config is not None]
 
-    def _config(self, run_id: str) -> Flat:
+    def _known_config(self, run_id: str) -> Flat:
+        config = self._config(run_id)
+        if config is None:
+            raise AskedWrongly(f"run {run_id!r} has no config in this ledger. Record its launch, or compare another.")
+        return config
+
+    def _config(self, run_id: str) -> Flat | None:
         from ledger.analytics.configs import flat
 
         row = self._answers.get_run(run_id, self._present())
         if row is None:
             raise RunNotFound(run_id)
-        if row["config_json"] is None:
-            raise AskedWrongly(f"run {run_id!r} has no config in this ledger. Record its launch, or compare another.")
-        return flat(row["config_json"])
+        return None if row["config_json"] is None else flat(row["config_json"])
 
     def _run_ids(self, conditions: Sequence[Condition], present: Present, at_most: int | None) -> list[str]:
         """The runs that meet conditions, or so many of them, spread evenly over their ids."""
@@ -220,13 +236,15 @@ class Tuning:
         return run_ids if at_most is None else _spread(run_ids, at_most)
 
     def _check_metric(self, metric: Pick, conditions: Sequence[Condition], present: Present) -> None:
-        """Refuse a metric that none of the runs has as a number, where there are any."""
-        from ledger.analytics.configs import flat
+        """Refuse a metric that none of the runs has as a finite number, where there are any."""
+        from ledger.analytics.configs import flat, spelled
 
         run_ids = self._run_ids(conditions, present, _LOOKED_AT)
         if run_ids:
             rows = self._answers.picked_of(run_ids, _picks("final_metrics_json"))
-            known = {name for (text,) in rows for name in flat(text)}
+            known = {spelled(path) for (text,) in rows for path in flat(text)}
+            if metric.name in known:
+                raise InvalidValue("metric", metric.name, "none of these runs has a finite number under this name")
             raise InvalidValue(
                 "metric",
                 metric.name,
@@ -254,7 +272,9 @@ def _status(status: str) -> Condition:
 
 
 def _conditions(filters: Filters | None, status: str | None, present: Present) -> list[Condition]:
-    further = {} if status is None else {"status": status}
+    """What filters state, and the status, of which the usual one gives way to theirs."""
+    gives_way = status == _USUAL and filters is not None and "status" in filters
+    further = {} if status is None or gives_way else {"status": status}
     return [*parse_filters(filters, present.moment), *parse_filters(further, present.moment)]
 
 

@@ -132,7 +132,8 @@ def _last_good(ledger: Asking, said: Namespace) -> Sequence[Row]:
     if found is None or said.as_json:
         return [found] if found else []
     say(f"{found['good']} completed, {found['crashed']} crashed")
-    return [*found["diff"]] or [{"path": None, "change": "no difference"}]
+    unchanged = "no config of both is known" if found["diff"] is None else "no difference"
+    return found["diff"] or [{"path": None, "change": unchanged}]
 
 
 def _effects(ledger: Asking, said: Namespace) -> Sequence[Row]:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, f_oneway
 
-from ledger.analytics.configs import differences, flat, group_differences, varying
+from ledger.analytics.configs import differences, flat, group_differences, spelled, varying
 from ledger.analytics.cost import cost
 from ledger.analytics.effects import effects
 from ledger.analytics.groups import grouped, rank, same
@@ -116,24 +116,35 @@ def test_eta_squared_is_that_of_an_analysis_of_variance(drawn: list[tuple[str, f
 def test_a_diff_leads_from_the_one_to_the_other(one: Any, other: Any) -> None:
     """Taking out, putting in and changing what the diff says makes the other config of the one."""
     first, second = flat(json.dumps(one)), flat(json.dumps(other))
-    made = dict(first)
+    made = {spelled(path): value for path, value in first.items()}
+    second_spelled = {spelled(path): value for path, value in second.items()}
     for row in differences(first, second):
         made.pop(str(row["path"]), None)
         if row["change"] != "removed":
             made[str(row["path"])] = row["other"]
-    assert {path: same(value) for path, value in made.items()} == {path: same(value) for path, value in second.items()}
+    assert {path: same(value) for path, value in made.items()} == {
+        path: same(value) for path, value in second_spelled.items()
+    }
     assert (differences(first, second) == []) == (varying([first, second]) == [])
 
 
 def test_a_key_with_a_dot_hides_nothing() -> None:
-    """Where two keys spell one path, it shows both values."""
-    assert flat('{"a.b": 1, "a": {"b": 2}}') == {"a.b": [1, 2]}
+    """Where two keys spell one path, or a key the place in a list, both are there, in whatever order they came."""
+    assert flat('{"a.b": 1, "a": {"b": 2}}') == {("a.b",): 1, ("a", "b"): 2}
     assert flat(None) == flat("{}") == {}
+    assert differences(flat('{"a.b": 1, "a": {"b": 2}}'), flat('{"a": {"b": 2}, "a.b": 1}')) == []
+    for one, other in (('{"a": [1]}', '{"a": {"0": 1}}'), ('{"a.0": 1}', '{"a": {"0": 1}}')):
+        rows = differences(flat(one), flat(other))
+        assert {(row["path"], row["change"], row["one"], row["other"]) for row in rows} == {
+            ("a.0", "removed", 1, None),
+            ("a.0", "added", None, 1),
+        }
+        assert [row["path"] for row in group_differences([flat(one)], [flat(other)], 5)] == ["a.0", "a.0"]
 
 
 def test_groups_that_are_alike_have_no_difference() -> None:
     """Values that are spread alike tell nothing."""
-    assert group_differences([{"a": 1}, {"a": 2}], [{"a": 2}, {"a": 1}, {"a": 1}, {"a": 2}], 5) == []
+    assert group_differences([{("a",): n} for n in (1, 2)], [{("a",): n} for n in (2, 1, 1, 2)], 5) == []
 
 
 @given(st.lists(st.tuples(MOMENTS, MOMENTS), max_size=8), st.lists(MOMENTS, min_size=1, max_size=4, unique=True))

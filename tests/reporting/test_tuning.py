@@ -137,6 +137,42 @@ def test_last_good_and_first_crashed(book: Ledger) -> None:
     assert book.last_good_first_crashed({"run_id": ["r1", "r5"]}) is None
 
 
+def test_a_crash_without_a_config_is_found_without_a_diff(book: Ledger) -> None:
+    """Of a run that was heard of before its launch the config is not known; the pair is found all the same."""
+    book.append([launched(run="good", config={"lr": 1}), completed(1, run="good"), crashed(100, run="bad")])
+    found = book.last_good_first_crashed()
+    assert found is not None
+    assert (found["good"], found["crashed"], found["diff"]) == ("good", "bad", None)
+    with pytest.raises(AskedWrongly, match="status"):
+        book.last_good_first_crashed({"status": "crashed"})
+
+
+def test_a_status_among_the_filters_takes_the_place_of_completed(book: Ledger) -> None:
+    """It does not contradict it; one that is said beside it does."""
+    of_values(book, [1, 2], [0.5, 0.6])
+    book.append([launched(run="bad", config={"x": 1}), crashed(9, run="bad", final_metrics={"loss": 9.0})])
+    assert [row["run_id"] for row in book.best_runs("loss", {"status": "crashed"})] == ["bad"]
+    assert book.best_runs("loss", {"status": "crashed"}, status="failed") == []
+    assert [row["count"] for row in book.effects("loss", "config.x", {"status": ["crashed", "completed"]})] == [2, 1]
+
+
+def test_a_metric_named_as_a_column_does_not_overwrite_it(book: Ledger) -> None:
+    """It stands beside the column, under its whole name."""
+    book.append([launched(run="a", config={}), completed(1, run="a", final_metrics={"run_id": 7, "status": 0.5})])
+    (row,), (other,) = book.best_runs("run_id"), book.best_runs("metrics.status")
+    assert (row["run_id"], row["metrics.run_id"]) == ("a", 7)
+    assert (other["status"], other["metrics.status"]) == ("completed", 0.5)
+
+
+def test_a_metric_that_is_nowhere_finite_is_said_to_be(book: Ledger) -> None:
+    """Its own name is not offered in its place."""
+    of_values(book, [1, 2], [math.nan, math.inf])
+    for ask in (book.best_runs, book.effects):
+        with pytest.raises(InvalidValue, match="finite") as refused:
+            ask("loss")
+        assert "Did you mean" not in str(refused.value)
+
+
 def test_a_run_heard_of_before_its_launch_has_no_config_to_compare(book: Ledger) -> None:
     """That its config is not known yet is said, not taken for an empty one."""
     book.append([started(run="early"), launched(run="late", config={})])

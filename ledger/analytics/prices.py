@@ -75,6 +75,8 @@ def read_prices(given: Given) -> Prices:
         if changes.setdefault(kind, {}).setdefault(since, price) != price:
             raise AskedWrongly(f"prices: row {number} gives {kind!r} a second price from the same moment. Keep one.")
         currencies.append(currency)
+    if not currencies:
+        raise InvalidValue("prices", given, "at least one price is wanted")
     for one, other in pairwise(currencies):
         if one != other:
             raise AskedWrongly(f"prices are in {one!r} and in {other!r}, whose sum means nothing. Give all in one.")
@@ -123,13 +125,18 @@ def _read(path: Path) -> object:
         raise InvalidValue("prices", str(path), "a file is wanted whose name ends in .csv, .json, .yaml or .yml")
     try:
         return reading(path.read_text(encoding="utf-8-sig"))
+    except csv.Error as exc:
+        wanted = f"CSV is wanted whose quotes are closed and whose fields are short ({exc})"
+        raise InvalidValue("prices", str(path), wanted) from None
     except (OSError, ValueError, RecursionError) as exc:
         why = " ".join(str(exc).split())
         raise AskedWrongly(f"the prices in {path} cannot be read ({why}). Mend the file, or name another.") from None
 
 
 def _from_csv(text: str) -> object:
-    rows = list(csv.DictReader(text.splitlines(), strict=True))
+    reader = csv.DictReader(text.splitlines(), strict=True)
+    _once([word.strip() for word in reader.fieldnames or ()])
+    rows = list(reader)
     for number, row in enumerate(rows, start=1):
         if None in row or None in row.values():
             raise ValueError(f"row {number} has not as many fields as the heading")
@@ -137,7 +144,19 @@ def _from_csv(text: str) -> object:
 
 
 def _from_json(text: str) -> object:
-    return json.loads(text, parse_float=Decimal)
+    return json.loads(text, parse_float=Decimal, object_pairs_hook=_object)
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    _once([key for key, _ in pairs])
+    return dict(pairs)
+
+
+def _once(words: Sequence[object]) -> None:
+    """Refuse a heading or key that comes again: of its two values one would be lost."""
+    for word, times in Counter(words).items():
+        if times > 1:
+            raise ValueError(f"{word!r} is said {times} times")
 
 
 def _from_yaml(text: str) -> object:
@@ -146,6 +165,11 @@ def _from_yaml(text: str) -> object:
     except ImportError:
         raise MissingExtra("yaml") from None
     try:
+        document = yaml.compose(text, yaml.SafeLoader)
+        within = document.value if isinstance(document, yaml.SequenceNode) else [document]
+        for row in within:
+            if isinstance(row, yaml.MappingNode):
+                _once([key.value for key, _ in row.value if isinstance(key, yaml.ScalarNode)])
         return yaml.safe_load(text)
     except yaml.YAMLError as exc:
         raise ValueError(str(exc)) from None

@@ -310,6 +310,8 @@ def test_prices_are_read_from_files(tmp_path: Path, name: str, content: str) -> 
         ([{"instance_type": "g5", "price_per_hour": 1, "currency": c} for c in ("USD", "EUR")], AskedWrongly, "sum"),
         (["g5"], InvalidValue, "row 1"),
         (5, InvalidValue, "file"),
+        ([], InvalidValue, "at least one"),
+        ({}, InvalidValue, "at least one"),
         ("prices.txt", InvalidValue, "csv"),
         ("nowhere.csv", AskedWrongly, "cannot be read"),
     ],
@@ -320,9 +322,24 @@ def test_prices_that_cannot_be_meant_are_refused(prices: Any, error: type[Except
         read_prices(prices)
 
 
-@pytest.mark.parametrize(("name", "content"), [("p.csv", "a,b\n1\n"), ("p.json", "{"), ("p.yaml", "a: [")])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("p.csv", "a,b\n1\n"),
+        ("p.csv", 'instance_type,price_per_hour\n"g5,1\n'),
+        ("p.csv", f"instance_type,price_per_hour\n{'g' * 200_000},1\n"),
+        ("p.csv", f"instance_type,{'g' * 200_000}\ng5,1\n"),
+        ("p.csv", "instance_type,price_per_hour, price_per_hour\ng5,1,2\n"),
+        ("p.json", "{"),
+        ("p.json", '{"g5": 1, "g5": 2}'),
+        ("p.json", '[{"instance_type": "g5", "price_per_hour": 1, "price_per_hour": 2}]'),
+        ("p.yaml", "a: ["),
+        ("p.yaml", "g5: 1\ng5: 2\n"),
+        ("p.yaml", "- {instance_type: g5, price_per_hour: 1, price_per_hour: 2}\n"),
+    ],
+)
 def test_files_of_prices_that_are_none(tmp_path: Path, name: str, content: str) -> None:
-    """A file that cannot be parsed is named, with the reason."""
+    """A file that cannot be parsed, or says one thing twice, is named, with the reason."""
     (tmp_path / name).write_text(content)
     with pytest.raises(AskedWrongly, match=name):
         read_prices(tmp_path / name)
@@ -335,6 +352,17 @@ def test_what_crashed_at_unknown_prices_cost_an_unknown_sum() -> None:
     assert (row["money"], row["crashed_money"], row["failed_money"]) == (2.0, None, 0.0)
     (row,) = cost([(None, "crashed", *hour)], [], read_prices({"None": 2}), NOW)
     assert (row["money"], row["unpriced_runs"]) == (None, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("p.csv", ""), ("p.csv", "instance_type,price_per_hour\n"), ("p.json", "[]"), ("p.yaml", "{}"), ("p.yaml", "")],
+)
+def test_files_without_a_price_are_refused(tmp_path: Path, name: str, content: str) -> None:
+    """An empty table would price nothing."""
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InvalidValue, match="wanted"):
+        read_prices(tmp_path / name)
 
 
 def test_money_is_exact() -> None:

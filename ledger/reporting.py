@@ -119,7 +119,7 @@ class Reporting:
 
 _SPAN = (  # what span_of takes
     *("status", "started_at", "ended_at", "duration_seconds"),
-    *("active_seconds", "last_seen_at", "liveness"),
+    *("active_seconds", "last_seen_at", "liveness", "runs_since"),
 )
 _BROKEN = (Condition("status", "is", ("crashed", "failed"), several=True),)
 

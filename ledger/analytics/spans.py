@@ -52,19 +52,24 @@ def instant(text: str) -> int:
 def span_of(status: object, *told: object, now: int) -> Span | None:
     """Return from when to when a run ran, so far; None where that is not known.
 
-    It is *told* start, end, duration, and, if it matters, active seconds, last_seen_at and liveness. Where the start
-    is not known it is the end less the duration, and the other way round. A running run ends now, a lost one when it
-    was last seen. One that was active for at least a second less worked no longer than that.
+    It is *told* start, end, duration, and, if it matters, active seconds, last_seen_at, liveness, and since when it
+    runs on. Where the start is not known it is the end less the duration, and the other way round. A running run
+    ends now, a lost one when it was last seen. One that was active for a second less worked no longer than that.
     """
-    started, ended, duration, active, seen, liveness = (*told, None, None, None)[:6]
+    started, ended, duration, active, seen, liveness, resumed = (*told, None, None, None, None)[:7]
     lost = status == "running" and liveness == "lost"
     if status == "running":
         span = None if started is None else _running(instant(str(started)), seen if lost else None, now, lost=lost)
     else:
         span = _ended(started, ended, duration)
-    if span is None or not isinstance(active, int) or span.end - span.begin - active * SECOND < SECOND:
+    if span is None or not isinstance(active, int):
         return span
-    return span._replace(pace=(span.begin, span.end - span.begin, max(active, 0) * SECOND))
+    worked = max(active, 0) * SECOND
+    if status == "running" and isinstance(resumed, str):  # its active seconds are those before
+        worked += max(0, span.end - max(span.begin, instant(resumed)))
+    if span.end - span.begin - worked < SECOND:
+        return span
+    return span._replace(pace=(span.begin, span.end - span.begin, worked))
 
 
 def _running(begin: int, seen: object, now: int, *, lost: bool) -> Span:

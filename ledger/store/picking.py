@@ -22,9 +22,9 @@ from ledger.projections.picks import Pick
 from ledger.store.documents import Found, each_found
 from ledger.store.liveness import liveness_of, values_of
 from ledger.store.runs import Shapes, clauses_of, spelled_paths, taken_apart
-from ledger.store.spelling import Expression, among
+from ledger.store.spelling import Expression, among, segment_in
 from ledger.store.statements import Connection, Statement, StoredRow, compiled
-from ledger.store.tables import training_runs
+from ledger.store.tables import training_heads, training_runs
 
 __all__ = ["best", "picked", "picked_of", "tallied"]
 
@@ -105,10 +105,22 @@ def _chosen(shapes: Shapes, picks: Picks) -> sa.Select[tuple[object, ...]]:
 def _expression(bundle: Picks) -> Expression:
     if bundle[0].column == "liveness":  # which no row holds
         return liveness_of(training_runs).element
+    if bundle[0].column == "runs_since":
+        return _runs_since()
     column = training_runs.c[bundle[0].column]
     if not bundle[0].keys:
         return column
     return each_found(column, [path for pick in bundle for path in spelled_paths(pick.keys)])
+
+
+def _runs_since() -> Expression:
+    """Since when a run that was resumed runs on: what is carried along beside its row."""
+    runs, heads = training_runs.c, training_heads.alias("head")
+    since = sa.select(segment_in(heads.c.beside)).where(heads.c.run_id == runs.run_id).scalar_subquery()
+    return sa.case(((runs.status == _RUNNING) & runs.active_seconds.is_not(None), since))
+
+
+_RUNNING = sa.literal_column("'running'", sa.Text())
 
 
 @cache

@@ -26,6 +26,7 @@ __all__ = [
     "place_in",
     "postgresql_dialect",
     "seconds_between",
+    "segment_in",
     "stated",
 ]
 
@@ -108,6 +109,13 @@ class _Lease(Spelled):
     on_postgresql = "(nullif({0}, '')::json ->> 'lease')::numeric"
 
 
+class _Segment(Spelled):
+    type = sa.Text()
+    inherit_cache = True
+    on_sqlite = "json_extract({0}, '$.segment_start')"
+    on_postgresql = "(nullif({0}, '')::json ->> 'segment_start')"
+
+
 class _Descending(Spelled):
     """NULLs come last: on SQLite by themselves, and there an index in this order serves only so."""
 
@@ -157,6 +165,11 @@ def seconds_between(later: Expression, earlier: Expression) -> sa.ColumnElement[
 def lease_in(beside: Expression) -> sa.ColumnElement[float]:
     """Return the lease that is carried along beside a row."""
     return _Lease(beside)
+
+
+def segment_in(beside: Expression) -> sa.ColumnElement[str]:
+    """Return since when a run has been active without a break, as it is carried along beside a row."""
+    return _Segment(beside)
 
 
 def descending(column: Expression) -> Expression:

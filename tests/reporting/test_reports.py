@@ -230,6 +230,17 @@ def test_a_resumed_run_is_charged_for_the_hours_in_which_it_ran(book: Ledger) ->
     assert book.durations()[0]["max_seconds"] == later + 3600
 
 
+def test_a_resumed_run_that_still_runs_is_charged_for_both(book: Ledger) -> None:
+    """What it had done before, and what has passed since it was started again; in a view as of then, up to then."""
+    later = 30 * 24 * 3600
+    book.append([launched(run="a", config={}, instance_type="g5"), started(run="a"), crashed(3600, run="a")])
+    book.append(started(later, run="a"))
+    assert book.cost({"g5": 1})[0]["hours"] == 1 + 170 * 24
+    with book.as_of(moment(later + 7200)) as then:
+        assert then.cost({"g5": 1})[0]["hours"] == 3
+    assert sum(month["hours"] for month in book.throughput("month")) == pytest.approx(1 + 170 * 24)
+
+
 def test_a_run_that_fell_silent_is_charged_up_to_its_last_sign_of_life(book: Ledger) -> None:
     """It is counted as lost; one that never beat may live, and runs up to now."""
     book.append([launched(run="a", config={}, instance_type="g5"), started(run="a")])

@@ -25,7 +25,8 @@ def gradients(draw: st.DrawFn, tasks_max: int = 4, size: int = 9) -> Array:
     tasks = draw(st.integers(1, tasks_max))
     drawn = rng(draw(st.integers(0, 2**32 - 1))).normal(size=(tasks, size))
     lengths = draw(st.lists(st.floats(0.1, 10.0), min_size=tasks, max_size=tasks))
-    shared = draw(st.floats(-1.5, 1.5)) * drawn[0]
+    # Less once the first itself it would be nothing, without a direction.
+    shared = draw(st.floats(-1.5, 1.5).filter(lambda share: abs(share + 1) > 0.01)) * drawn[0]
     return np.array(lengths)[:, None] * (drawn + shared)
 
 

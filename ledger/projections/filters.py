@@ -29,6 +29,7 @@ __all__ = [
     "Condition",
     "Order",
     "in_64_bits",
+    "is_path",
     "parse_filters",
     "parse_moment_or_age",
     "parse_order",
@@ -135,7 +136,7 @@ def _each(filters: Mapping[str, object]) -> Iterator[tuple[object, object]]:
             yield name, value
             continue
         for bound, limit in value.items():
-            if bound not in _BOUNDS or name.startswith(tuple(f"{prefix}" for prefix in _PREFIXES if prefix)):
+            if bound not in _BOUNDS or name.startswith(tuple(filter(None, _PREFIXES))):
                 raise InvalidValue(
                     name, value, "bounds are said as {'min': ..., 'max': ...}", nearest(str(bound), _BOUNDS)
                 )
@@ -161,7 +162,7 @@ def _condition(name: object, value: object, now: datetime) -> Condition:
     operator: Operator = "contains" if contains else _PREFIXES[prefix]
     if "" in path.split("."):
         raise UnknownFilter(name, [], " A key of a path is empty; write keys with one dot between, config.training.lr.")
-    if '"' in path or "\\" in path or not path.isprintable() or (contains and prefix):
+    if not is_path(path) or (contains and prefix):
         raise UnknownFilter(name, [], " A path is made of keys and dots, without quotes and backslashes.")
     parse = _JSON_PARSERS.get(operator, _json_value)
     values, several = _values(value, operator, partial(parse, name))
@@ -329,12 +330,13 @@ def _keyed_order(name: str, *, descending: bool) -> Order | None:
     if valued is not None and not valued[0]:
         return Order(valued[1], descending, valued[2])
     path_said = _PATH.fullmatch(name)
-    if path_said is None or path_said[1] or path_said[4] or not _is_path(path_said[3]):
+    if path_said is None or path_said[1] or path_said[4] or not is_path(path_said[3]):
         return None
     return Order(JSON_ROOTS[path_said[2]], descending, tuple(path_said[3].split(".")))
 
 
-def _is_path(path: str) -> bool:
+def is_path(path: str) -> bool:
+    """Whether it is made of keys with one dot between, without the quotes and backslashes of paths in SQL."""
     return "" not in path.split(".") and '"' not in path and "\\" not in path and path.isprintable()
 
 

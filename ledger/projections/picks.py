@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ledger.errors import InvalidValue, UnknownColumn
-from ledger.projections.filters import JSON_ROOTS
+from ledger.projections.filters import JSON_ROOTS, is_path
 from ledger.projections.run import COLUMNS
 
 __all__ = ["Pick", "listed_names", "metric_pick", "parse_pick", "parse_picks"]
@@ -60,6 +60,6 @@ def metric_pick(metric: object) -> Pick:
 
 
 def _keys(said: str, path: str) -> tuple[str, ...]:
-    if not path.isprintable() or '"' in path or "\\" in path or "" in path.split("."):
+    if not is_path(path):
         raise InvalidValue("name", said, "keys with one dot between are wanted, without quotes and backslashes")
     return tuple(path.split("."))

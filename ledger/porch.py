@@ -27,11 +27,12 @@ from ledger.events import (
     Started,
     WandbAttached,
 )
+from ledger.events.envelope import storable_text
 from ledger.events.plain import NON_FINITE, plain, plain_mapping
 from ledger.events.times import parse_moment, text_of
 from ledger.projections.columns import Declared, Kind
 from ledger.projections.filters import parse_whole_number
-from ledger.projections.fits import fitting
+from ledger.projections.fits import fitting, is_key
 from ledger.projections.objectives import VALUES
 from ledger.projections.run import COLUMNS, HYPERPARAMETERS, STATUSES
 from ledger.projections.scaffolds import SCAFFOLD_COLUMNS, is_number
@@ -223,6 +224,7 @@ def _wanted(column: Declared, name: str) -> str:
 
 
 def objective(run_id: str, name: str, said: Said, at: When | None) -> Event:
+    _check_key("objective_name", run_id, name)
     return ObjectiveStated(run_id=run_id, objective_name=name, **said, **when(at))
 
 
@@ -236,9 +238,15 @@ def objective_metric(metric_type: object, value: object) -> dict[str, object]:
     return {str(metric_type): value}
 
 
+def _check_key(what: str, run_id: str, key: object) -> None:
+    """Refuse by hand what would be recorded and have no row."""
+    if isinstance(run_id, str) and isinstance(key, str) and storable_text(run_id + key) and not is_key(run_id, key):
+        raise InvalidValue(what, key, "a name is wanted that has at most 2,000 bytes together with the run's")
+
+
 def scaffolds(run_id: str, listed: Iterable[Mapping[str, object]], at: When | None) -> list[Event]:
     """Return the events that record so many scaffolds, each of a limited number of them."""
-    every = [_scaffold(said) for said in listed] if isinstance(listed, Iterable) else []
+    every = [_scaffold(run_id, said) for said in listed] if isinstance(listed, Iterable) else []
     if not every:
         raise InvalidValue("scaffolds", listed, "one or several mappings with a scaffold_id are wanted")
     parts = (every[begin : begin + _SCAFFOLDS_AT_ONCE] for begin in range(0, len(every), _SCAFFOLDS_AT_ONCE))
@@ -256,7 +264,7 @@ def _recorded(run_id: str, part: list[dict[str, JsonValue]], at: When | None) ->
     )
 
 
-def _scaffold(said: object) -> dict[str, JsonValue]:
+def _scaffold(run_id: str, said: object) -> dict[str, JsonValue]:
     """What is said of one, each value as its column holds it."""
     if not isinstance(said, Mapping):
         raise InvalidValue("scaffolds", said, "a mapping with a scaffold_id is wanted for each")
@@ -271,6 +279,7 @@ def _scaffold(said: object) -> dict[str, JsonValue]:
     }
     if "scaffold_id" not in made:
         raise InvalidValue("scaffolds", dict(said), "a scaffold_id is wanted for each")
+    _check_key("scaffold_id", run_id, made["scaffold_id"])
     scores = plain_mapping(said.get("scores"))
     for name, score in scores.items():
         if score is not None and not is_number(score):

@@ -551,3 +551,21 @@ def test_a_method_is_text(book: Ledger, method: Any) -> None:
     """Anything else is asked wrongly, and no driver is bothered with it."""
     with pytest.raises(InvalidValue, match="gradient_method"):
         book.get_objective_statistics("QED", gradient_method=method)
+
+
+def test_a_name_that_could_have_no_row_is_refused_by_hand(book: Ledger) -> None:
+    """What is recorded by hand is there to be asked for; an event of elsewhere with such a name is kept without a row."""
+    book.insert_run("r", None, {})
+    before, long = len(list(book.events())), "n" * 2_100
+    for call in (
+        lambda: book.insert_objective("r", long),
+        lambda: book.update_objective_metric("r", long, "raw_mean", 1),
+        lambda: book.record_scaffolds("r", [{"scaffold_id": long}]),
+    ):
+        with pytest.raises(InvalidValue, match="2,000 bytes"):
+            call()
+    assert len(list(book.events())) == before
+
+    book.append([objective_stated(1, objective_name=long), scaffolds_recorded(2, columns={"scaffold_id": [long]})])
+    assert (book.get_run_objectives("r"), book.get_run_scaffolds("r"), len(list(book.events()))) == ([], [], before + 2)
+    assert book.verify()

@@ -123,7 +123,10 @@ def shown(book: Ledger) -> Window:
     with book._answers._tables() as connection:
         beside = details_of(connection, PROJECTION, [row["run_id"] for row in rows])
     for row in rows:
-        row["details"] = {table.name: of_run for table, of_run in beside[row["run_id"]].items()}
+        row["details"] = {
+            detail.name: {key: dict(zip(detail.columns, values, strict=True)) for key, values in rows.items()}
+            for detail, rows in zip(DETAILS, beside[row["run_id"]], strict=True)
+        }
     return {row["run_id"]: {name: value for name, value in row.items() if name not in LOCAL} for row in rows}
 
 

@@ -152,8 +152,7 @@ def add_up(metrics: dict[str, Metric], run_id: str, key: Key, columns: JsonValue
     steps = _steps(said.get("step"))
     for name, values in said.items():
         if name != "step" and isinstance(values, list) and _is_name(name):
-            numbers = _numbers(values)
-            logged = [number for number in numbers if number is not None]
+            numbers, logged = _numbers(values)
             if logged:
                 metric = metrics.get(name)
                 if metric is None:
@@ -161,11 +160,13 @@ def add_up(metrics: dict[str, Metric], run_id: str, key: Key, columns: JsonValue
                 metric.take(key, numbers, logged, steps if len(steps) == len(numbers) else [None] * len(numbers))
 
 
-def _numbers(values: list[JsonValue]) -> Sequence[float | None]:
-    """The numbers among the values; what is not finite is so, too."""
-    if set(map(type, values)) == {float}:
-        return cast("list[float]", values)
-    return [_number(value) for value in values]
+def _numbers(values: list[JsonValue]) -> tuple[Sequence[float | None], Sequence[float]]:
+    """Each value as a number, where it is one, and those that are. What is not finite is a number, too."""
+    if set(map(type, values)) == {float}:  # as nearly always
+        numbers = cast("list[float]", values)
+        return numbers, numbers
+    made = [_number(value) for value in values]
+    return made, [number for number in made if number is not None]
 
 
 def _number(value: JsonValue) -> float | None:

@@ -7,16 +7,18 @@ somebody states by hand wins over both. Names of one objective may differ by `_m
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated
+from typing import Annotated, cast
 
 from pydantic import JsonValue
 
 from ledger.events.envelope import storable_text
+from ledger.events.fact import loaded
 from ledger.events.results import Direction
 from ledger.projections.columns import Column, Declared, declared_columns
 from ledger.projections.fits import Plain, fitting, is_key, path_into
@@ -73,14 +75,12 @@ _MEASURED = re.compile(rf"objectives/(.+)/({'|'.join(VALUES)})", re.DOTALL)
 
 
 @lru_cache(maxsize=4096)
-@lru_cache(maxsize=4096)
 def base_of(name: str) -> str:
     """Return the name without `_maximize` or `_minimize` at its end."""
     found = _DIRECTED.fullmatch(name)
     return found[1] if found else name
 
 
-@lru_cache(maxsize=4096)
 @lru_cache(maxsize=4096)
 def direction_in(name: str) -> str | None:
     """Return the direction that a name ends in."""
@@ -264,12 +264,12 @@ def _measured(final_metrics_json: str) -> dict[str, Row]:
     """What the final metrics say of each objective, by the name that they call it, in the order of those."""
     if '"objectives/' not in final_metrics_json:
         return {}
-    metrics = json.loads(final_metrics_json)  # somebody may have amended it to a list
     made: dict[str, Row] = {}
-    for name, value in metrics.items() if isinstance(metrics, dict) else ():
+    for name, value in loaded(final_metrics_json).items():  # of a list, to which somebody may amend it, nothing
         if (found := _measure(name)) is not None:
             alias, field = found
-            made.setdefault(alias, {})[field] = fitting(_VALUE, value)
+            is_plain = isinstance(value, float) and math.isfinite(value)  # as nearly all are
+            made.setdefault(alias, {})[field] = cast("float", value) if is_plain else fitting(_VALUE, value)
     return {alias: made[alias] for alias in sorted(made)}
 
 

@@ -5,7 +5,7 @@ A run that is folded onto what is stored knows only what is new; of that the row
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,8 +14,9 @@ import sqlalchemy as sa
 from ledger.projections.details import Detail, Row, Rows
 from ledger.projections.metrics import Metric
 from ledger.projections.scaffolds import with_earlier
+from ledger.store.run_rows import StoredRows
 from ledger.store.spelling import among, each_named
-from ledger.store.statements import Connection, Statement, StoredRow, compiled, said
+from ledger.store.statements import Connection, Statement, compiled, said
 from ledger.store.tables import Projection
 from ledger.store.tracked import Tracked
 
@@ -66,7 +67,9 @@ class _Kept:
         else:
             asked = {"the_run": self.run_id, "the_keys": keys}
             found = _of_keys(self.table, self.detail.key).run(self.connection, asked)
-        return {key: row for _, key, row in _rows(found, self.detail, self.table)}
+        names = self.table.columns.keys()
+        every: list[Row] = [dict(zip(names, values, strict=True)) for values in found]
+        return {str(row[self.detail.key]): row for row in every}
 
     def exchange(self, before: Rows, after: Rows) -> None:
         """Let there be the rows *after* where there are those *before*."""
@@ -76,20 +79,14 @@ class _Kept:
             _putting(self.table, self.detail.key).many(self.connection, written)
 
 
-def details_of(connection: Connection, tables: Projection, run_ids: Sequence[str]) -> dict[str, dict[sa.Table, Rows]]:
-    """Return what is stored of these runs, of each by table and key."""
-    made: dict[str, dict[sa.Table, Rows]] = {run_id: {table: {} for _, table in tables.details()} for run_id in run_ids}
-    for detail, table in tables.details():
-        for run_id, key, row in _rows(_of_runs(table).run(connection, {"the_runs": list(run_ids)}), detail, table):
-            made[run_id][table][key] = row
+def details_of(connection: Connection, tables: Projection, run_ids: Sequence[str]) -> dict[str, tuple[StoredRows, ...]]:
+    """Return what is stored of these runs: of each, the rows of every one of the DETAILS."""
+    made: dict[str, tuple[StoredRows, ...]] = {run_id: tuple({} for _ in tables.details()) for run_id in run_ids}
+    for place, (detail, table) in enumerate(tables.details()):
+        own, key = (table.columns.keys().index(name) for name in ("run_id", detail.key))
+        for row in _of_runs(table).run(connection, {"the_runs": list(run_ids)}):
+            made[row[own]][place][row[key]] = row
     return made
-
-
-def _rows(found: Iterable[StoredRow], detail: Detail, table: sa.Table) -> Iterator[tuple[str, str, Row]]:
-    names = table.columns.keys()
-    for values in found:
-        row: Row = dict(zip(names, values, strict=True))
-        yield str(row["run_id"]), str(row[detail.key]), row
 
 
 @_kept

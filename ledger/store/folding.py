@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cache
 from itertools import chain
 from operator import itemgetter
@@ -22,11 +23,22 @@ from ledger.projections.fold import Step, fold_steps
 from ledger.projections.life import Life, Row
 from ledger.store.bounds import EVERYTHING, Bounds, Shape, conditions
 from ledger.store.placing import placed
+from ledger.store.run_rows import RunRows, rows_of
 from ledger.store.spelling import each_named
 from ledger.store.statements import Connection, Statement, StoredRow, compiled
 from ledger.store.tables import training_events
 
-__all__ = ["WITNESSED", "FoldedRun", "Witness", "fold_of", "fold_run", "folded_runs", "in_parts"]
+__all__ = [
+    "ALL",
+    "WITNESSED",
+    "FoldedRun",
+    "Reading",
+    "Span",
+    "Witness",
+    "fold_of",
+    "fold_run",
+    "folded_runs",
+]
 
 PAGE = 250  # what is read stays in the processor's cache until it is looked at
 PAGE_LENGTH_MAX = 10_000_000  # characters of payloads; where a page has more, the next one is smaller
@@ -36,8 +48,7 @@ KEPT_MAX = 20_000  # events of one run that are held at a time
 KEPT_LENGTH_MAX = 10_000_000  # characters of their payloads, which take several times that once they are parsed
 
 
-PART_LENGTH_MAX = 10_000_000  # characters of the rows of runs that are held together
-_METRIC_LENGTH, _SCAFFOLD_LENGTH = 200, 500
+Reading = Callable[[], AbstractContextManager[Connection]]
 
 
 class Witness(Protocol):
@@ -50,8 +61,19 @@ class Witness(Protocol):
         """Look at events of a run in order of acceptance; they come in one part or in several on end."""
 
 
+class Span(NamedTuple):
+    """Positions behind *after* and up to *last*. The runs of a span are those whose first event lies in it."""
+
+    number: int
+    after: int
+    last: int
+
+
+ALL = Span(0, -(2**63), 2**63 - 1)
+
+
 class FoldedRun(NamedTuple):
-    """What one run's events fold to, and what of its head follows from them."""
+    """What one run's events fold to, and its head."""
 
     run_id: str
     life: Life | None
@@ -71,13 +93,8 @@ class FoldedRun(NamedTuple):
         }
         return row if life.void_reason is None else {**row, "reason": life.void_reason}
 
-    def length(self) -> int:
-        """Return about how many characters its rows have."""
-        life = self.life
-        if life is None:
-            return 0
-        texts = sum([len(value) for value in life.row.values() if isinstance(value, str)])
-        return texts + _METRIC_LENGTH * len(life.metrics) + _SCAFFOLD_LENGTH * len(life.scaffolds)
+    def rows(self) -> RunRows:
+        return rows_of(self.run_id, self.life, self.head, self.row(), self.events)
 
 
 # Who only folds reads neither the source nor the digest, which make up a good part of most rows.
@@ -92,41 +109,30 @@ _POSITION, _EVENT_ID, _RUN_ID, _VERSION, _TYPE, _SCHEMA, _AT, _RECORDED_AT, _PAY
 
 
 def folded_runs(
-    read: Callable[[], AbstractContextManager[Connection]], bounds: Bounds = EVERYTHING, witness: Witness | None = None
-) -> Iterator[FoldedRun]:
-    """Fold every run that has an event within the bounds, in no particular order.
+    read: Reading, bounds: Bounds = EVERYTHING, witness: Witness | None = None, span: Span = ALL
+) -> Iterator[RunRows]:
+    """Fold every run of the span that has an event within the bounds, in no particular order.
 
     Each page is read in a `with read()` of its own. Unless the bounds hold off what is appended
-    meanwhile, that has to be one transaction, so that all of it is of one moment.
+    meanwhile, that has to be one transaction, so that all of it is of one moment. The witness sees the events that
+    lie in the span, and follows its runs.
     """
-    waiting = _Waiting(bounds, witness)
+    waiting = _Waiting(bounds, witness, span)
     page = _page(bounds.shape(), witnessed=witness is not None)
-    after, more, size = -(2**63), True, max(1, PAGE // 16)
+    in_span = replace(bounds, position_max=min(bounds.position_max, span.last))
+    after, more, size = span.after, True, max(1, PAGE // 16)
     while more:
         with read() as connection:
-            rows = page.run(connection, bounds.values(after=after, size=size)).fetchall()
+            rows = page.run(connection, in_span.values(after=after, size=size)).fetchall()
             if witness is not None:
                 witness.see(rows)
-            whole = waiting.take(connection, rows)
-        yield from whole
-        more = len(rows) == size
+            more = len(rows) == size
+            whole = waiting.take(connection, rows, last=not more)
+        for folded in whole:
+            yield folded.rows()
         after = rows[-1][_POSITION] if rows else after
         length = sum([len(row[_PAYLOAD]) for row in rows])
         size = max(1, size * PAGE_LENGTH_MAX // length) if length > PAGE_LENGTH_MAX else min(PAGE, 2 * size)
-
-
-def in_parts(every: Iterable[FoldedRun], runs_max: int) -> Iterator[list[FoldedRun]]:
-    """Yield the runs some at a time, as many as may be held together."""
-    part: list[FoldedRun] = []
-    length = 0
-    for run in every:
-        part.append(run)
-        length += run.length()
-        if len(part) >= runs_max or length >= PART_LENGTH_MAX:
-            yield part
-            part, length = [], 0
-    if part:
-        yield part
 
 
 def _select(*, witnessed: bool) -> sa.Select[*tuple[object, ...]]:
@@ -149,27 +155,29 @@ def _of_run(shape: Shape, *, witnessed: bool, canonical: bool) -> Statement:
 
 
 @cache
-def _counting(shape: Shape) -> Statement:
+def _counting(shape: Shape, *, first: bool) -> Statement:
     named = each_named("the_runs")
-    counted = sa.select(sa.func.count()).select_from(training_events)
-    counted = counted.where(_EVENT.run_id == named.c.value, *conditions(shape))
-    return compiled(sa.select(named.c.value, counted.scalar_subquery()).select_from(named))
+    asked = (sa.func.count(), sa.func.min(_EVENT.position)) if first else (sa.func.count(),)
+    of_run = [sa.select(each).where(_EVENT.run_id == named.c.value, *conditions(shape)) for each in asked]
+    found = [each.select_from(training_events).scalar_subquery() for each in of_run]
+    return compiled(sa.select(named.c.value, *found).select_from(named))
 
 
 class _Waiting:
-    """Events whose runs are not whole yet."""
+    """Events of a span's runs that are not whole yet."""
 
-    def __init__(self, bounds: Bounds, witness: Witness | None) -> None:
+    def __init__(self, bounds: Bounds, witness: Witness | None, span: Span) -> None:
         self._bounds = bounds
         self._witness = witness
+        self._span = span
         self._rows: dict[str, list[StoredRow]] = {}  # the run that began first stands first
         self._counts: dict[str, int] = {}
         self._lengths: dict[str, int] = {}
         self._events = self._length = 0  # of all that wait
-        self._read_alone: set[str] = set()
+        self._left_out: set[str] = set()  # those that were read by themselves, and those of other spans
 
-    def take(self, connection: Connection, rows: Sequence[StoredRow]) -> list[FoldedRun]:
-        """Take the next events, and return the runs that are whole with them."""
+    def take(self, connection: Connection, rows: Sequence[StoredRow], *, last: bool) -> list[FoldedRun]:
+        """Take the next events, and return the runs that are whole with them: behind the *last* ones, all."""
         of_runs: dict[str, list[StoredRow]] = {}
         for row in rows:
             of_runs.setdefault(row[_RUN_ID], []).append(row)
@@ -188,21 +196,25 @@ class _Waiting:
                 whole.append(_fold_rows(run_id, there, self._witness))
         while self._length > WAITING_LENGTH_MAX:
             whole.append(self._read_by_itself(connection, max(self._lengths, key=self._lengths.__getitem__)))
-        while self._events > WAITING_MAX:
+        while self._events > WAITING_MAX or (last and self._rows):
             whole.append(self._read_by_itself(connection, next(iter(self._rows))))
         return whole
 
     def _begin(self, connection: Connection, run_ids: Iterable[str]) -> list[FoldedRun]:
         """Let the events of these runs wait from now on; return those runs that are better read by themselves."""
         alone: list[FoldedRun] = []
-        for run_id, count in _counts(connection, [r for r in run_ids if r not in self._read_alone], self._bounds):
+        new = [run_id for run_id in run_ids if run_id not in self._left_out]
+        for run_id, count, first in _counts(connection, new, self._bounds, first=self._span.after != ALL.after):
+            if first <= self._span.after:
+                self._left_out.add(run_id)
+                continue
             self._rows[run_id], self._counts[run_id], self._lengths[run_id] = [], count, 0
             if count > KEPT_MAX:
                 alone.append(self._read_by_itself(connection, run_id))
         return alone
 
     def _read_by_itself(self, connection: Connection, run_id: str) -> FoldedRun:
-        self._read_alone.add(run_id)
+        self._left_out.add(run_id)
         count = self._drop(run_id)
         return fold_run(connection, run_id, count, self._bounds, self._witness)
 
@@ -248,23 +260,29 @@ def fold_run(
 
 def fold_of(connection: Connection, run_id: str, bounds: Bounds) -> FoldedRun | None:
     """Fold one run, None where it has no event within the bounds."""
-    for _, count in _counts(connection, [run_id], bounds):
+    for _, count, _ in _counts(connection, [run_id], bounds):
         return fold_run(connection, run_id, count, bounds)
     return None
 
 
-def _counts(connection: Connection, run_ids: Sequence[str], bounds: Bounds) -> list[tuple[str, int]]:
+def _counts(
+    connection: Connection, run_ids: Sequence[str], bounds: Bounds, *, first: bool = False
+) -> list[tuple[str, int, int]]:
     """How many events within the bounds each of these runs has, in the order in which they are named.
+
+    And, where that is asked for, at which position the *first* of them lies.
 
     An id with a NUL, which only somebody behind the ledger's back can have put there, has none: SQLite's
     functions end a text at it, and would count those of another run.
     """
     named = [run_id for run_id in run_ids if "\0" not in run_id]
-    found = _counting(bounds.shape()).run(connection, bounds.values(the_runs=named)) if named else ()
-    return [(run_id, count) for run_id, count in found if count]
+    asked = _counting(bounds.shape(), first=first)
+    found = asked.run(connection, bounds.values(the_runs=named)) if named else ()
+    return [(run_id, count, at[0] if at else 0) for run_id, count, *at in found if count]
 
 
 _BY_VERSION = itemgetter(_VERSION)
+_PLACE = itemgetter(_POSITION, _RECORDED_AT)
 
 
 class _Head:
@@ -280,7 +298,7 @@ class _Head:
         last = rows[-1]
         self.last_recorded_at, self.chain = last[_RECORDED_AT], last[_CHAIN]
         self.version += len(rows)
-        self.placed = placed([(row[_POSITION], row[_RECORDED_AT]) for row in rows], self.placed)
+        self.placed = placed(map(_PLACE, rows), self.placed)
         self.unreadable += [said for _, _, _, said in steps].count(None)
         self.newest = max(self.newest, max(steps)[:2])
 

@@ -22,8 +22,9 @@ from ledger.errors import NewerLedger, NotALedger
 from ledger.events.times import text_of
 from ledger.projections.stamp import fold_stamp
 from ledger.store import state, tables
-from ledger.store.folding import folded_runs, in_parts
+from ledger.store.folding import folded_runs
 from ledger.store.guards import GUARDS
+from ledger.store.parts import in_parts
 from ledger.store.placing import placed
 from ledger.store.statements import Connection
 from ledger.store.writing import write_details

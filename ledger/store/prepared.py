@@ -11,17 +11,18 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 
 from ledger.store.bounds import Bounds
-from ledger.store.folding import FoldedRun, folded_runs, in_parts
 from ledger.store.forking import connect
 from ledger.store.migrations import creating
+from ledger.store.parts import Part
+from ledger.store.sharing import folded_in_parts
 from ledger.store.statements import Connection
 from ledger.store.tables import PROJECTION
-from ledger.store.writing import insert_many, write_runs
+from ledger.store.writing import write_details, write_heads, write_runs
 
 __all__ = ["prepared"]
 
 _TABLES = PROJECTION
-_CHUNK = 500
+_CHUNK = 100
 
 
 def prepared(ledger: Connection, bounds: Bounds) -> sqlite3.Connection:
@@ -34,7 +35,7 @@ def prepared(ledger: Connection, bounds: Bounds) -> sqlite3.Connection:
         made.execute("PRAGMA journal_mode = OFF")
         made.execute("PRAGMA synchronous = OFF")
         made.execute("BEGIN")
-        _fill(made, folded_runs(lambda: nullcontext(ledger), bounds))
+        _fill(made, folded_in_parts(lambda: nullcontext(ledger), bounds, runs_max=_CHUNK))
         made.execute("COMMIT")
         made.execute("PRAGMA query_only = ON")
     except BaseException:
@@ -43,15 +44,16 @@ def prepared(ledger: Connection, bounds: Bounds) -> sqlite3.Connection:
     return made
 
 
-def _fill(made: Connection, folded: Iterator[FoldedRun]) -> None:
+def _fill(made: Connection, folded: Iterator[Part]) -> None:
     statements = [statement for table in _TABLES for statement in creating(table)]
     # What settling W&B ids looks things up by is there from the start; an index is made faster of all rows at once.
     at_once = [text for text in statements if text.startswith("CREATE TABLE") or "(wandb_run_id)" in text]
     for statement in at_once:
         made.execute(statement)
-    for chunk in in_parts(folded, _CHUNK):
-        write_runs(made, PROJECTION, chunk)
-        insert_many(made, PROJECTION.heads, [run.head for run in chunk])
+    for part in folded:
+        write_runs(made, PROJECTION, part.runs)
+        write_heads(made, PROJECTION, part.runs)
+        write_details(made, PROJECTION, part.runs)
     for statement in statements:
         if statement not in at_once:
             made.execute(statement)

@@ -9,8 +9,8 @@ waits for longer than a part of the work takes.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from itertools import count
 from typing import TYPE_CHECKING, cast
 
@@ -22,23 +22,30 @@ from ledger.store import state
 from ledger.store.bounds import Bounds, newest_position
 from ledger.store.database import Database
 from ledger.store.evidence import keep_evidence, suspects
-from ledger.store.folding import FoldedRun, folded_runs, in_parts
+from ledger.store.folding import folded_runs
+from ledger.store.parts import in_parts
 from ledger.store.projector import Projector
 from ledger.store.reading import EVENT_COLUMNS, FACT_COLUMNS, fact_of
+from ledger.store.run_rows import RunRows
+from ledger.store.sharing import folded_in_parts
 from ledger.store.sqlite import MEMORY, SQLiteDatabase
 from ledger.store.statements import Connection, compiled, updating
 from ledger.store.swap import Beside, Copied, Unexchangeable, exchange, exchangeable, still_at_work
 from ledger.store.tables import PROJECTION, Projection
 from ledger.store.tracked import DERIVED
-from ledger.store.writing import insert_many, write_runs
+from ledger.store.whole import write_whole
+from ledger.store.writing import detail_rows, write_details, write_heads, write_runs
 
 if TYPE_CHECKING:
     from ledger.store.postgres.database import ServerDatabase
 
 __all__ = ["rebuild", "replay"]
 
-_RUNS_AT_ONCE = 250  # folded and written in one transaction: for so long others wait
-_PARTS_A_CHECKPOINT = 4  # the WAL is kept short, and each checkpoint too
+_RUNS_AT_ONCE = 250  # written in one transaction: for so long others wait
+_ROWS_AT_ONCE = 8_000  # of a table that has several rows a run
+_RUNS_A_PART = 50  # folded together, and handed over by the process that did
+_PAGES_KIB = 16_000
+_WRITTEN_A_CHECKPOINT = 4  # the WAL is kept short, and each checkpoint too
 _EVENTS_AT_ONCE = 500  # caught up with in the first turn, twice as many in the next
 _TURNS_MAX = 6
 _LAST_EVENTS_MAX = 50  # folded in the transaction that exchanges the tables
@@ -85,16 +92,36 @@ def _build(database: SQLiteDatabase, tables: Projection, watcher: Watcher | None
     with database.read() as connection:
         reached = newest_position(connection)
     pace = Pace(reached, watcher)
-    following = folded_runs(database.snapshot, Bounds(reached))
-    for number, part in enumerate(in_parts(following, _RUNS_AT_ONCE), 1):
-        with database.write() as connection:
-            _write(connection, tables, part)
-            still_at_work(connection, tables)
-        if number % _PARTS_A_CHECKPOINT == 0:
-            database.checkpoint()
+    parts = folded_in_parts(database.snapshot, Bounds(reached), runs_max=_RUNS_A_PART)
+    following = (run for part in parts for run in part.runs)
+    for part in in_parts(following, _RUNS_AT_ONCE * _WRITTEN_A_CHECKPOINT):
+        for write, into, some in _writing(tables, part):
+            with database.write() as connection, _held_in_memory(connection):
+                write(connection, into, some)
+                still_at_work(connection, tables)
+        database.checkpoint()
         pace.step(sum(run.events for run in part))
     pace.finish()
     return reached
+
+
+def _writing(tables: Projection, runs: Sequence[RunRows]) -> Iterator[tuple[Callable[..., None], object, object]]:
+    """How, into what, and what is to be written in one transaction each."""
+    for first in range(0, len(runs), _RUNS_AT_ONCE):
+        yield _write, tables, runs[first : first + _RUNS_AT_ONCE]
+    # More of these at once: their indexes' pages, of which each row changes another, are then written less often.
+    for table, rows in detail_rows(tables, runs):
+        for first in range(0, len(rows), _ROWS_AT_ONCE):
+            yield write_whole, table, rows[first : first + _ROWS_AT_ONCE]
+
+
+@contextmanager
+def _held_in_memory(connection: sqlite3.Connection) -> Iterator[None]:
+    """Let the pages that are changed wait for the commit: beyond 2 MB, SQLite would write some, and read them again."""
+    (before,) = connection.execute("PRAGMA cache_size").fetchone()
+    connection.execute(f"PRAGMA cache_size = -{_PAGES_KIB}")
+    yield
+    connection.execute(f"PRAGMA cache_size = {before}")
 
 
 def _exchange_when_caught_up(database: SQLiteDatabase, tables: Projection, reached: int) -> None:
@@ -154,19 +181,20 @@ def rebuild(connection: Connection, pace: Pace) -> int:
         compiled(sa.delete(table)).ask(connection)
     for part in in_parts(folded_runs(lambda: nullcontext(connection)), _RUNS_AT_ONCE):
         _write(connection, PROJECTION, part)
+        write_details(connection, PROJECTION, part)
         pace.step(sum(run.events for run in part))
     state.remember(connection, state.FOLDED_BY, fold_stamp())
     return _counted(connection)
 
 
-def _write(connection: Connection, tables: Projection, folded: Sequence[FoldedRun]) -> None:
-    write_runs(connection, tables, folded)
+def _write(connection: Connection, tables: Projection, runs: Sequence[RunRows]) -> None:
+    write_runs(connection, tables, runs)
     if tables.heads is not PROJECTION.heads:
-        insert_many(connection, tables.heads, [run.head for run in folded])
+        write_heads(connection, tables, runs)
         return
     # Of the ledger's own heads only what follows from the fold is written: the rest is evidence.
     derived = updating(tables.heads, DERIVED)
-    derived.many(connection, [{"the_run": run.run_id, **run.head} for run in folded])
+    derived.many(connection, [{"the_run": run.run_id, **run.head_by_name()} for run in runs])
 
 
 def _counted(connection: Connection) -> int:

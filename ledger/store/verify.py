@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from datetime import date
-from functools import cache, lru_cache
+from functools import cache
 from itertools import accumulate, pairwise
 from typing import cast
 
 import sqlalchemy as sa
 
-from ledger.events.fact import chained, digested
 from ledger.projections.claims import Claim, settle
-from ledger.projections.details import Rows
 from ledger.store import state
 from ledger.store.details import details_of
-from ledger.store.folding import FoldedRun, folded_runs, in_parts
 from ledger.store.following import newest_position
 from ledger.store.guards import GUARDS
 from ledger.store.migrations import creating
+from ledger.store.run_rows import RunRows, StoredRows, unsettled
+from ledger.store.seen import Difference
+from ledger.store.sharing import folded_in_parts
 from ledger.store.spelling import each_named
-from ledger.store.statements import Connection, Row, Statement, StoredRow, compiled, is_sqlite
+from ledger.store.statements import Connection, Statement, StoredRow, compiled, is_sqlite
 from ledger.store.tables import (
     PROJECTION,
     metadata,
@@ -36,24 +34,9 @@ from ledger.store.tables import (
 )
 from ledger.store.undecodable import is_undecodable, reading_anything
 
-__all__ = ["Difference", "Verification", "stored_rows", "verify"]
+__all__ = ["Difference", "StoredRun", "Verification", "stored_rows", "verify"]
 
 _RUNS_AT_ONCE = 50  # whose rows are looked up together
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The first fault of its *kind*: where, what is stored and what was computed."""
-
-    kind: str
-    run_id: str | None
-    column: str
-    stored: object
-    computed: object
-
-    def __str__(self) -> str:
-        where = f"run {self.run_id!r}, " if self.run_id is not None else ""
-        return f"{self.kind}: {where}{self.column}: stored {self.stored!r}, computed {self.computed!r}"
 
 
 @dataclass(frozen=True)
@@ -94,6 +77,22 @@ def _verified(connection: Connection) -> Verification:
     return Verification(watch.events, watch.runs, tuple(first.values()))
 
 
+class _First:
+    """The first difference of each kind: that of the earliest span, whichever was folded first."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[int, Difference]] = {}
+
+    def take(self, number: int, differences: Iterable[Difference]) -> None:
+        for difference in differences:
+            known = self._found.get(difference.kind)
+            if known is None or number < known[0]:
+                self._found[difference.kind] = number, difference
+
+    def differences(self) -> list[Difference]:
+        return [difference for _, difference in self._found.values()]
+
+
 class _Watch:
     """One walk over the ledger, with what of the tables has not been met yet."""
 
@@ -105,24 +104,27 @@ class _Watch:
 
     def differences(self) -> Iterator[Difference]:
         yield from self._schema()
-        seen = _Seen()
-        every = folded_runs(lambda: nullcontext(self._connection), witness=seen)
-        for some in in_parts(every, _RUNS_AT_ONCE):
-            yield from seen.faults()
-            there = self._stored([folded.run_id for folded in some])
-            beside = details_of(self._connection, PROJECTION, [folded.run_id for folded in some])
-            for folded in some:
-                self.runs += 1
-                self.events += folded.events
-                stored = there[folded.run_id]
-                yield from _compared("head", folded.run_id, stored.get(training_heads), folded.head)
-                yield from self._row(folded, stored)
-                yield from self._claim(folded, stored.get(training_claims))
-                yield from _beside(folded, beside[folded.run_id])
-        yield from seen.faults()
+        first = _First()
+        for part in folded_in_parts(lambda: nullcontext(self._connection), witnessed=True, runs_max=_RUNS_AT_ONCE):
+            first.take(part.number, part.faults)
+            first.take(part.number, self._runs(part.runs))
+        yield from first.differences()
         yield from self._positions()
         yield from self._strays()
         yield from self._wandb_ids()
+
+    def _runs(self, runs: Sequence[RunRows]) -> Iterator[Difference]:
+        """Compare the rows of these runs with what they have to be."""
+        named = [run.run_id for run in runs]
+        there, beside = stored_rows(self._connection, named), details_of(self._connection, PROJECTION, named)
+        for run in runs:
+            self.runs += 1
+            self.events += run.events
+            stored = there[run.run_id]
+            yield from _compared("head", training_heads, run.run_id, stored.get(training_heads), run.head)
+            yield from self._row(run, stored)
+            yield from self._claim(run, stored.get(training_claims))
+            yield from _beside(run, beside[run.run_id])
 
     def _schema(self) -> Iterator[Difference]:
         if not is_sqlite(self._connection):
@@ -158,27 +160,20 @@ class _Watch:
         if stored[1] != newest or (stored[0] != 1 and not holes):
             yield Difference("position", None, "position", f"{stored[0]} to {stored[1]}", f"1 to {newest}")
 
-    def _stored(self, run_ids: Sequence[str]) -> dict[str, dict[sa.Table, Row]]:
-        """The rows that the tables have of these runs."""
-        return stored_rows(self._connection, run_ids)
+    def _row(self, folded: RunRows, stored: StoredRun) -> Iterator[Difference]:
+        home, row = folded.home(), folded.row
+        if home is not None and row is not None:
+            there = stored.get(home)  # of W&B ids `_wandb_ids` judges
+            yield from _compared("row", home, folded.run_id, there and unsettled(there), row)
+        for table in (training_runs, voided_runs):
+            if table is not home and table in stored:
+                yield Difference("extra row", folded.run_id, table.name, "a row", None)
 
-    def _row(self, folded: FoldedRun, stored: dict[sa.Table, Row]) -> Iterator[Difference]:
-        home, other = training_runs, voided_runs
-        if folded.life is None:
-            if home in stored:
-                yield Difference("extra row", folded.run_id, home.name, "a row", None)
-        else:
-            if folded.life.void_reason is not None:
-                home, other = other, home
-            yield from _home_row(folded, home.name, stored.get(home))
-        if other in stored:
-            yield Difference("extra row", folded.run_id, other.name, "a row", None)
-
-    def _claim(self, folded: FoldedRun, stored: Row | None) -> Iterator[Difference]:
-        claim = folded.life.claimed() if folded.life else None
-        if claim is not None:
-            self._claims.append(claim)
-            yield from _compared("claim", folded.run_id, stored, claim._asdict())
+    def _claim(self, folded: RunRows, stored: StoredRow | None) -> Iterator[Difference]:
+        row = folded.claim_row()
+        if row is not None and folded.claim is not None:
+            self._claims.append(folded.claim)
+            yield from _compared("claim", training_claims, folded.run_id, stored, row)
         elif stored is not None:
             yield Difference("claim", folded.run_id, "wandb_run_id", "a claim", None)
 
@@ -222,7 +217,9 @@ def _spelled_alike(sql: str) -> str:
 _TABLES = (training_heads, training_runs, voided_runs, training_claims)
 _STARTS = (0, *accumulate(len(table.columns) for table in _TABLES))
 # Which part of what is found of a run is whose. `run_id` is first: where it is NULL there is no row.
-_PARTS = [(table, table.columns.keys(), slice(*part)) for table, part in zip(_TABLES, pairwise(_STARTS), strict=True)]
+_PARTS = [(table, slice(*part)) for table, part in zip(_TABLES, pairwise(_STARTS), strict=True)]
+
+StoredRun = dict[sa.Table, StoredRow]
 
 
 @cache
@@ -236,124 +233,42 @@ def _of_runs() -> Statement:
     return compiled(sa.select(named.c.value, *every).select_from(joined))
 
 
-def stored_rows(connection: Connection, run_ids: Sequence[str]) -> dict[str, dict[sa.Table, Row]]:
+def stored_rows(connection: Connection, run_ids: Sequence[str]) -> dict[str, StoredRun]:
     """Return the rows that the tables have of these runs, of each run by the table."""
-    every: dict[str, dict[sa.Table, Row]] = {}
+    every: dict[str, StoredRun] = {}
     for run_id, *found in _of_runs().run(connection, {"the_runs": list(run_ids)}):
-        made = every[run_id] = {}
-        for table, names, part in _PARTS:
-            values = found[part]
-            if values[0] is not None:
-                made[table] = dict(zip(names, values, strict=True))
+        parts = ((table, tuple(found[part])) for table, part in _PARTS)
+        every[run_id] = {table: values for table, values in parts if values[0] is not None}
     return every
 
 
-def _home_row(folded: FoldedRun, home: str, stored: Row | None) -> Iterator[Difference]:
-    if stored is None:
-        yield Difference("missing row", folded.run_id, home, None, "a row")
-        return
-    computed = {**folded.row(), "wandb_run_id": stored["wandb_run_id"]}
-    if stored != computed:
-        yield from _compared("row", folded.run_id, stored, {**stored, **computed})
-
-
-def _beside(folded: FoldedRun, stored: Mapping[sa.Table, Rows]) -> Iterator[Difference]:
+def _beside(folded: RunRows, stored: Sequence[StoredRows]) -> Iterator[Difference]:
     """The rows of the tables in which a run has several."""
-    life = folded.life
-    for detail, table in PROJECTION.details():
-        computed = {} if life is None or life.void_reason is not None else detail.rows(life)
-        if stored[table] == computed:
+    for (detail, table), here, computed in zip(PROJECTION.details(), stored, folded.details, strict=True):
+        if here == computed:
             continue
-        for key in sorted(stored[table].keys() | computed.keys()):
-            ours, right = stored[table].get(key), computed.get(key)
+        for key in sorted(here.keys() | computed.keys()):
+            ours, right = here.get(key), computed.get(key)
             where = f"{table.name} {key!r}"
             if ours is None or right is None:
                 rows = ("a row" if row is not None else None for row in (ours, right))
                 yield Difference(f"row of {table.name}", folded.run_id, where, *rows)
             else:
-                column = next((name for name in right if ours[name] != right[name]), None)
-                if column is not None:
-                    yield Difference(
-                        f"row of {table.name}", folded.run_id, f"{where}, {column}", ours[column], right[column]
-                    )
+                for name, stored_value, value in zip(detail.columns, ours, right, strict=True):
+                    if stored_value != value:
+                        yield Difference(f"row of {table.name}", folded.run_id, f"{where}, {name}", stored_value, value)
+                        break
 
 
-_WRITTEN = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{6}Z", re.ASCII)
-
-
-class _Seen:
-    """The witness of one walk: digests as they come, and each run's chain, versions and positions in its order."""
-
-    def __init__(self) -> None:
-        self._found: dict[str, Difference] = {}  # the first of each kind
-        # Run, version, position and chain: from there the next part of the run goes on.
-        self._end: tuple[str, int, int, str] = ("", 0, 0, "")
-
-    def faults(self) -> list[Difference]:
-        """Return what was found since the last call: the first of each kind."""
-        found, self._found = self._found, {}
-        return list(found.values())
-
-    def _find(self, difference: Difference) -> None:
-        self._found.setdefault(difference.kind, difference)
-
-    def see(self, rows: Sequence[StoredRow]) -> None:
-        for _, event_id, run_id, _, type, schema, at, _, payload, _, source, stored in rows:
-            digest = digested(event_id, at, payload, run_id, schema, source, type)
-            if stored != digest:
-                self._find(Difference("digest", run_id, f"digest of event {event_id}", stored, digest))
-
-    def follow(self, run_id: str, rows: Sequence[StoredRow]) -> None:
-        """Compare with what has to be there: most events are in order, and that has to be seen fast."""
-        run, number, before, chain = self._end
-        if run != run_id:
-            number, before, chain = 0, 0, ""
-        moment = ""
-        for row in rows:
-            number += 1
-            position, _, _, version, _, _, _, recorded_at, _, linked, _, digest = row
-            chain = chained(chain, digest)
-            if (
-                linked != chain
-                or version != number
-                or position <= before
-                or (recorded_at != moment and not _is_written(recorded_at))
-            ):
-                for fault in _faults(row, number, before, chain):
-                    self._find(fault)
-            chain, before, moment = linked, position, recorded_at
-        self._end = run_id, number, before, chain
-
-
-def _faults(row: StoredRow, number: int, before: int, chain: str) -> Iterator[Difference]:
-    position, event_id, run_id, version, _, _, _, recorded_at, _, linked, _, _ = row
-    for kind, stored, computed in (
-        ("version", version, number),
-        ("chain", linked, chain),
-        ("recorded_at", recorded_at, recorded_at if _is_written(recorded_at) else None),
-        ("position", position, position if position > before else f"over {before}"),
-    ):
-        if stored != computed:
-            yield Difference(kind, run_id, f"{kind} of event {event_id}", stored, computed)
-
-
-@lru_cache(maxsize=4096)  # what was accepted together bears one moment
-def _is_written(moment: str) -> bool:
-    """Whether this is a moment as the ledger writes it."""
-    try:
-        date.fromisoformat(moment[:10])
-    except ValueError:
-        return False
-    return _WRITTEN.fullmatch(moment) is not None
-
-
-def _compared(kind: str, run_id: str, stored: Row | None, computed: Row) -> Iterator[Difference]:
+def _compared(
+    kind: str, table: sa.Table, run_id: str, stored: StoredRow | None, computed: StoredRow
+) -> Iterator[Difference]:
     if stored is None:
-        yield Difference(f"missing {kind}", run_id, kind, None, "a row")
+        yield Difference(f"missing {kind}", run_id, table.name, None, "a row")
         return
     if stored == computed:
         return
-    for name, value in computed.items():
-        if stored[name] != value:
-            yield Difference(kind, run_id, name, stored[name], value)
+    for name, found, value in zip(table.columns.keys(), stored, computed, strict=True):
+        if found != value:
+            yield Difference(kind, run_id, name, found, value)
             return

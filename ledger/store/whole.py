@@ -6,13 +6,12 @@ On a server they stream: memory grows neither with the rows nor with how large o
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 import sqlalchemy as sa
 
-from ledger.store.spelling import postgresql_dialect
+from ledger.store.spelling import VERBATIM, postgresql_dialect
 from ledger.store.statements import Connection, Statement, StoredRow, bound, compiled, on_server
-from ledger.store.writing import load_rows
 
 __all__ = ["TRANSACTION", "read_whole", "write_whole"]
 
@@ -40,7 +39,8 @@ def write_whole(
 ) -> None:
     """Insert such rows."""
     if on_server(connection):
-        load_rows(connection, table, [*table.columns.keys(), *(column.name for column in further)], rows)
+        names = [*table.columns.keys(), *(column.name for column in further)]
+        connection.load(table.name, [VERBATIM.get(name, name) for name in names], rows)
     else:
         connection.executemany(_inserting(table).on(connection).sql, rows)
 
@@ -50,7 +50,7 @@ def _reading(table: sa.Table, further: tuple[sa.Column[int], ...]) -> Statement:
     return compiled(sa.select(*table.columns, *further).select_from(table).order_by(*table.primary_key.columns))
 
 
-@cache
+@lru_cache(maxsize=64)  # the tables of a replay come and go
 def _inserting(table: sa.Table) -> Statement:
     return compiled(sa.insert(table).values(bound(table, table.columns.keys())))
 

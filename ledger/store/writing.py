@@ -1,42 +1,62 @@
-"""Folded runs into the tables of a projection, many at once."""
+"""Rows of folded runs into the tables of a projection, many at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
 import sqlalchemy as sa
 
 from ledger.projections.claims import Claim
-from ledger.store.folding import FoldedRun
 from ledger.store.projector import settle_ids
-from ledger.store.spelling import VERBATIM, among
-from ledger.store.statements import Connection, Server, Statement, compiled, inserting, on_server
-from ledger.store.tables import Projection
+from ledger.store.run_rows import HELD, RunRows
+from ledger.store.spelling import among
+from ledger.store.statements import Connection, Statement, StoredRow, compiled
+from ledger.store.tables import PROJECTION, Projection
+from ledger.store.whole import write_whole
 
-__all__ = ["insert_many", "write_details", "write_runs"]
+__all__ = ["detail_rows", "write_claims", "write_details", "write_heads", "write_rows", "write_runs"]
 
 
-def write_runs(connection: Connection, tables: Projection, folded: Sequence[FoldedRun]) -> None:
-    """Insert the rows and claims of runs that are not there yet, and settle the W&B ids that they claim."""
-    lives = [(run, run.life) for run in folded if run.life is not None]
-    claims = [claim for _, life in lives if (claim := life.claimed()) is not None]
-    insert_many(connection, tables.claims, [claim._asdict() for claim in claims])
+def write_runs(connection: Connection, tables: Projection, runs: Sequence[RunRows]) -> None:
+    """Insert the rows and claims of runs that are not there yet, and settle the W&B ids that they claim.
+
+    The rows beside are written by themselves.
+    """
+    write_claims(connection, tables, runs)
+    claims = [run.claim for run in runs if run.claim is not None]
     contested = _contested(connection, tables.claims, claims)
     held = {claim.run_id: claim.wandb_run_id for claim in claims if claim.wandb_run_id not in contested}
-    for table in (tables.runs, tables.voided):
-        rows = [run.row() for run, life in lives if (life.void_reason is None) == (table is tables.runs)]
-        insert_many(connection, table, [{**row, "wandb_run_id": held.get(str(row["run_id"]))} for row in rows])
+    write_rows(connection, tables, runs, held)
     settle_ids(connection, tables, contested)
-    write_details(connection, tables, folded)
 
 
-def write_details(connection: Connection, tables: Projection, folded: Sequence[FoldedRun]) -> None:
+def write_claims(connection: Connection, tables: Projection, runs: Sequence[RunRows]) -> None:
+    write_whole(connection, tables.claims, [row for run in runs if (row := run.claim_row()) is not None])
+
+
+def write_rows(connection: Connection, tables: Projection, runs: Sequence[RunRows], held: Mapping[str, str]) -> None:
+    """Insert the rows, each with the W&B id that the run holds."""
+    for table, home in ((tables.runs, PROJECTION.runs), (tables.voided, PROJECTION.voided)):
+        here = [(run.run_id, run.row) for run in runs if run.row is not None and run.home() is home]
+        write_whole(connection, table, [(*row[:HELD], held.get(run_id), *row[HELD + 1 :]) for run_id, row in here])
+
+
+def write_details(connection: Connection, tables: Projection, runs: Sequence[RunRows]) -> None:
     """Insert the rows beside, of runs that have none yet."""
-    lives = [run.life for run in folded if run.life is not None and run.life.void_reason is None]
-    for detail, table in tables.details():
-        if rows := [row for life in lives for row in detail.rows(life).values()]:
-            insert_many(connection, table, rows)
+    for table, rows in detail_rows(tables, runs):
+        write_whole(connection, table, rows)
+
+
+def detail_rows(tables: Projection, runs: Sequence[RunRows]) -> Iterator[tuple[sa.Table, list[StoredRow]]]:
+    """Yield the rows beside, of every table that has several rows a run, where there are any."""
+    for place, (_, table) in enumerate(tables.details()):
+        if rows := [row for run in runs for row in run.details[place].values()]:
+            yield table, rows
+
+
+def write_heads(connection: Connection, tables: Projection, runs: Sequence[RunRows]) -> None:
+    write_whole(connection, tables.heads, [run.head for run in runs])
 
 
 def _contested(connection: Connection, claims: sa.Table, new: Sequence[Claim]) -> set[str]:
@@ -49,17 +69,3 @@ def _contested(connection: Connection, claims: sa.Table, new: Sequence[Claim]) -
 def _several(claims: sa.Table) -> Statement:
     of = claims.c.wandb_run_id
     return compiled(sa.select(of).where(among(of, "ids")).group_by(of).having(sa.func.count() > sa.literal_column("1")))
-
-
-def insert_many(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, object]]) -> None:
-    """Insert whole rows, given by column name."""
-    if on_server(connection):
-        names = [column.name for column in table.columns if column is not table.autoincrement_column]
-        load_rows(connection, table, names, ([row[name] for name in names] for row in rows))
-    else:
-        inserting(table).many(connection, rows)
-
-
-def load_rows(connection: Server, table: sa.Table, names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Insert rows on a server, given in the order of these columns."""
-    connection.load(table.name, [VERBATIM.get(name, name) for name in names], rows)

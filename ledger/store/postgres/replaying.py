@@ -7,30 +7,31 @@ that grew meanwhile is folded again there; one that did not differ is kept right
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from functools import cache
 
 import sqlalchemy as sa
 
 from ledger.progress import Pace, Watcher
-from ledger.projections.details import Rows
 from ledger.projections.stamp import fold_stamp
 from ledger.store import state
 from ledger.store.accepting import lock_rows, lock_wandb_ids
 from ledger.store.bounds import EVERYTHING
 from ledger.store.details import details_of
-from ledger.store.folding import FoldedRun, fold_of, folded_runs, in_parts
+from ledger.store.folding import fold_of, folded_runs
+from ledger.store.parts import in_parts
 from ledger.store.postgres.connection import ServerConnection
 from ledger.store.postgres.database import ServerDatabase
 from ledger.store.postgres.translation import translating
 from ledger.store.projector import settle_ids
+from ledger.store.run_rows import HELD, RunRows, unsettled
 from ledger.store.spelling import VERBATIM, among
-from ledger.store.statements import Connection, Row, Statement, compiled, said
+from ledger.store.statements import Connection, Statement, compiled, said
 from ledger.store.tables import PROJECTION, projection_named, training_events
 from ledger.store.tracked import DERIVED
-from ledger.store.verify import stored_rows
-from ledger.store.writing import insert_many, write_details
+from ledger.store.verify import StoredRun, stored_rows
+from ledger.store.writing import write_claims, write_details, write_heads, write_rows
 
 __all__ = ["replay_on_server"]
 
@@ -38,6 +39,8 @@ _RUNS_AT_ONCE = 250
 _LIVE = PROJECTION
 _BESIDE = projection_named("replayed_")  # temporary tables, which nobody else sees and no crash leaves behind
 _PAIRS = tuple(zip(_LIVE, _BESIDE, strict=True))[:-1]
+_CLAIMED = _LIVE.claims.columns.keys().index("wandb_run_id")
+_DERIVED = [_LIVE.heads.columns.keys().index(name) for name in DERIVED]
 
 
 def replay_on_server(database: ServerDatabase, watcher: Watcher | None = None) -> None:
@@ -61,52 +64,33 @@ def _compare(ledger: Connection, own: ServerConnection, watcher: Watcher | None)
     for part in in_parts(every, _RUNS_AT_ONCE):
         named = [folded.run_id for folded in part]
         stored, beside = stored_rows(ledger, named), details_of(ledger, _LIVE, named)
-        differing = [
-            folded
-            for folded in part
-            if _differs(folded, stored[folded.run_id], ids) or beside[folded.run_id] != _details(folded)
-        ]
+        differing = [run for run in part if _differs(run, stored[run.run_id], ids) or beside[run.run_id] != run.details]
         _write(own, differing)
-        pace.step(sum(folded.events for folded in part))
+        pace.step(sum(run.events for run in part))
     pace.finish()
     return ids
 
 
-def _differs(folded: FoldedRun, stored: dict[sa.Table, Row], ids: set[str]) -> bool:
-    claim = folded.life.claimed() if folded.life else None
-    head, row = stored.get(_LIVE.heads), stored.get(_LIVE.runs) or stored.get(_LIVE.voided)
-    held = row["wandb_run_id"] if row else None
-    before = stored.get(_LIVE.claims)
-    if before != (claim._asdict() if claim else None) or held != (claim.wandb_run_id if claim else None):
-        ids |= {str(each) for each in (held, claim and claim.wandb_run_id, before and before["wandb_run_id"]) if each}
-    wanted = {table: {**made, "wandb_run_id": held} for table, made in _rows(folded)}
-    present = {table: stored[table] for table in (_LIVE.runs, _LIVE.voided) if table in stored}
-    of_head = head is None or any(head[name] != folded.head[name] for name in DERIVED)
-    return of_head or wanted != present or before != (claim._asdict() if claim else None)
+def _differs(run: RunRows, stored: StoredRun, ids: set[str]) -> bool:
+    row, before = stored.get(_LIVE.runs) or stored.get(_LIVE.voided), stored.get(_LIVE.claims)
+    held, claimed_before = row and row[HELD], before and before[_CLAIMED]
+    claimed = run.claim and run.claim.wandb_run_id
+    if before != run.claim_row() or held != claimed:
+        ids |= {str(each) for each in (held, claimed, claimed_before) if each}
+    home = run.home()
+    wanted = {} if run.row is None or home is None else {home: run.row}
+    present = {table: unsettled(stored[table]) for table in (_LIVE.runs, _LIVE.voided) if table in stored}
+    head = stored.get(_LIVE.heads)
+    of_head = head is None or any(head[place] != run.head[place] for place in _DERIVED)
+    return of_head or wanted != present or before != run.claim_row()
 
 
-def _rows(folded: FoldedRun) -> Iterator[tuple[sa.Table, Row]]:
-    """The row that the run has to have, and in which table."""
-    if folded.life is not None:
-        table = _LIVE.runs if folded.life.void_reason is None else _LIVE.voided
-        yield table, {"wandb_run_id": None, **folded.row()}
-
-
-def _details(folded: FoldedRun) -> dict[sa.Table, Rows]:
-    """The rows that the run has to have in the tables of several rows a run."""
-    life = folded.life if folded.life is not None and folded.life.void_reason is None else None
-    return {table: {} if life is None else detail.rows(life) for detail, table in _LIVE.details()}
-
-
-def _write(own: Connection, folded: Sequence[FoldedRun]) -> None:
-    """Write rows, claims and heads beside."""
-    rows = [found for run in folded for found in _rows(run)]
-    for live, beside in _PAIRS[:2]:
-        insert_many(own, beside, [row for table, row in rows if table is live])
-    claims = [run.life.claimed() for run in folded if run.life is not None]
-    insert_many(own, _BESIDE.claims, [claim._asdict() for claim in claims if claim is not None])
-    write_details(own, _BESIDE, folded)
-    insert_many(own, _BESIDE.heads, [run.head for run in folded])
+def _write(own: Connection, runs: Sequence[RunRows]) -> None:
+    """Write rows, claims and heads beside. Who holds a W&B id is settled when they are in their place."""
+    write_rows(own, _BESIDE, runs, {})
+    write_claims(own, _BESIDE, runs)
+    write_details(own, _BESIDE, runs)
+    write_heads(own, _BESIDE, runs)
 
 
 _LOCKING = said(
@@ -131,9 +115,9 @@ def _exchange(own: ServerConnection, ids: set[str]) -> None:
     moved = [run_id for (run_id,) in _MOVED.ask(own).fetchall()]
     for beside in _BESIDE if moved else ():
         _removing(beside).run(own, {"the_runs": moved})
-    again = [folded for run_id in moved if (folded := fold_of(own, run_id, EVERYTHING)) is not None]
+    again = [folded.rows() for run_id in moved if (folded := fold_of(own, run_id, EVERYTHING)) is not None]
     _write(own, again)
-    ids |= {claim.wandb_run_id for run in again if run.life and (claim := run.life.claimed())}
+    ids |= {run.claim.wandb_run_id for run in again if run.claim}
     lock_wandb_ids(own, ids)
     lock_rows(own, [run_id for (run_id,) in _REPLAYED.rows(own)], ids)
     for live, beside in _PAIRS:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 from ledger.errors import InvalidValue, UnknownColumn, UnknownOrder, nearest
 from ledger.events.envelope import storable_text
@@ -20,11 +20,10 @@ from ledger.projections.scaffolds import SCAFFOLD_COLUMNS
 if TYPE_CHECKING:
     from ledger.projections.liveness import Present
     from ledger.store.answers import Answers
-    from ledger.store.statements import Connection, Row, StoredRow
+    from ledger.store.statements import Row, StoredRow
 
 __all__ = ["Objectives", "Reached", "RunReached"]
 
-T = TypeVar("T")
 Constraints = Mapping[str, Mapping[str, float]]
 
 _OBJECTIVES, _SCAFFOLDS, _METRICS = DETAILS
@@ -106,7 +105,7 @@ class Objectives:
 
         objective, state = _text("name", name), _status(status)
         method = None if gradient_method is None else _text("gradient_method", gradient_method)
-        return self._ask(lambda connection: results.statistics(connection, objective, method, state))
+        return self._answers.ask(lambda connection: results.statistics(connection, objective, method, state))
 
     def compare_gradient_methods(self, name: str, status: str | None = "completed") -> list[Row]:
         """Return gradient_method, count, avg and best of each method on an objective (`raw_mean`), the best first.
@@ -116,7 +115,7 @@ class Objectives:
         from ledger.store import results
 
         objective, state = _text("name", name), _status(status)
-        found = self._ask(lambda connection: results.by_method(connection, objective, state))
+        found = self._answers.ask(lambda connection: results.by_method(connection, objective, state))
         stated, less = (sum(row[place] for row in found) for place in (5, 6))
         said = direction_in(objective)
         minimizes = 2 * less > stated if said is None else said == "minimize"
@@ -181,19 +180,18 @@ class Objectives:
             raise InvalidValue("metric_type", metric_type, wanted, nearest(str(metric_type), VALUES))
         present = self._present()
         clauses, values = runs.clauses(parse_filters(filters, present.moment), present)
-        found, stated = self._ask(lambda connection: results.reached(connection, names, metric_type, clauses, values))
+        found, stated = self._answers.ask(
+            lambda connection: results.reached(connection, names, metric_type, clauses, values)
+        )
         if not found and self.count_runs():
-            _refuse_unknown(names, self._ask(results.known_objectives))
+            _refuse_unknown(names, self._answers.ask(results.known_objectives))
         return names, [_direction(*each, objectives) for each in zip(names, stated, strict=True)], found
 
     def _named(self, found: Sequence[StoredRow]) -> dict[str, StoredRow]:
         """created_at and run_name of the runs that were found."""
         from ledger.store import results
 
-        return self._ask(lambda connection: results.named_runs(connection, [row[0] for row in found]))
-
-    def _ask(self, work: Callable[[Connection], T]) -> T:
-        return self._answers.ask(work)
+        return self._answers.ask(lambda connection: results.named_runs(connection, [row[0] for row in found]))
 
 
 def _text(name: str, value: object) -> str:

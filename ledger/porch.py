@@ -35,7 +35,7 @@ from ledger.projections.filters import parse_whole_number
 from ledger.projections.fits import fitting, is_key
 from ledger.projections.objectives import VALUES
 from ledger.projections.run import COLUMNS, HYPERPARAMETERS, STATUSES
-from ledger.projections.scaffolds import SCAFFOLD_COLUMNS, is_number
+from ledger.projections.scaffolds import SCAFFOLD_COLUMNS, is_score
 
 __all__ = ["About", "When", "amended", "annotated", "crash", "crash_data", "launch", "status_change"]
 
@@ -282,7 +282,7 @@ def _scaffold(run_id: str, said: object) -> dict[str, JsonValue]:
     _check_key("scaffold_id", run_id, made["scaffold_id"])
     scores = plain_mapping(said.get("scores"))
     for name, score in scores.items():
-        if score is not None and not is_number(score):
+        if score is not None and not is_score(score):
             raise InvalidValue(f"scores[{name!r}]", score, "a number is wanted")
     return {**made, "scores": scores} if scores else made
 

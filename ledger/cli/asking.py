@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ledger.cli.delivering import deliver, note
@@ -75,12 +75,17 @@ def _say_table(rows: Sequence[Row], total: int, columns: Sequence[str], output: 
 
 
 def filters_of(said: Namespace) -> dict[str, object]:
-    """The filters as query_runs takes them; a name that is said several times means one of its values."""
+    """The filters as query_runs takes them."""
     pairs = [*said.filters]
     pairs += [("status", word) for word in said.status]
     pairs += [("host", word) for word in said.host]
     pairs += [("gradient_method", word) for word in said.method]
     pairs += [("created_after", said.since)] if said.since is not None else []
+    return gathered(pairs)
+
+
+def gathered(pairs: Iterable[tuple[str, str]]) -> dict[str, object]:
+    """Return filters by name; one that is said several times means one of its values."""
     values: dict[str, list[str]] = {}
     for name, value in pairs:
         values.setdefault(name, []).append(value)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import shutil
 import sys
 from pathlib import Path
 
 from ledger.errors import AskedWrongly
+from ledger.store.finishing import finished_file
 
 __all__ = ["deliver", "note"]
 
@@ -46,14 +44,5 @@ def _replace(target: Path, made: bytes) -> None:
     if target.exists() and not target.is_file():
         target.write_bytes(made)  # a pipe or a device; a folder says that it is one
         return
-    unfinished = target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}.unfinished")
-    try:
-        with unfinished.open("xb") as file:
-            file.write(made)
-            file.flush()
-            os.fsync(file.fileno())
-        if target.exists():
-            shutil.copymode(target, unfinished)
-        unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with finished_file(target, "--output", replacing=True) as unfinished:
+        unfinished.write_bytes(made)

@@ -83,13 +83,13 @@ def _as_json(value: object, indent: int | None = None) -> str:
 
 
 def _said(value: object) -> object:
+    from ledger.events.plain import plain
+
     if isinstance(value, dict):
         return {key: _said(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_said(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value
+    return plain(value) if isinstance(value, float) else value
 
 
 def say_error(text: str, kind: str, *, as_json: bool) -> None:

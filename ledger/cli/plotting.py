@@ -68,9 +68,7 @@ def _format(output: str | None) -> str | None:
 
 def _tell(said: Namespace, drawn: Callable[[int], str], data: object) -> None:
     if said.as_json:
-        from ledger.events.plain import plain
-
-        say_document(plain(data))  # strict JSON has no NaN
+        say_document(data)
     else:
         say(drawn(width() or _WIDTH))
 

@@ -7,7 +7,7 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ledger.cli.asking import filters_of
+from ledger.cli.asking import filters_of, gathered
 from ledger.cli.output import say, say_document, short_duration, status_paint, width
 from ledger.cli.place import asked
 from ledger.errors import AskedWrongly
@@ -117,14 +117,7 @@ def _diff(ledger: Asking, said: Namespace) -> Sequence[Row]:
             "diff compares two runs, or two groups of runs. Say: ledger report diff RUN RUN, "
             "or ledger report diff --one status=completed --other status=crashed"
         )
-    return ledger.config_diff(_group(said.one), _group(said.other))
-
-
-def _group(pairs: Sequence[tuple[str, str]]) -> dict[str, object]:
-    values: dict[str, list[str]] = {}
-    for name, value in pairs:
-        values.setdefault(name, []).append(value)
-    return {name: each if len(each) > 1 else each[0] for name, each in values.items()}
+    return ledger.config_diff(gathered(said.one), gathered(said.other))
 
 
 def _last_good(ledger: Asking, said: Namespace) -> Sequence[Row]:
@@ -137,20 +130,15 @@ def _last_good(ledger: Asking, said: Namespace) -> Sequence[Row]:
 
 
 def _effects(ledger: Asking, said: Namespace) -> Sequence[Row]:
-    filters = filters_of(said)
-    status = None if "status" in filters else "completed"
-    return ledger.effects(said.metric, said.parameters, filters, status, bins=said.bins)
+    return ledger.effects(said.metric, said.parameters, filters_of(said), bins=said.bins)
 
 
 def _importance(ledger: Asking, said: Namespace) -> Sequence[Row]:
-    filters = filters_of(said)
-    return ledger.importance(said.metric, said.parameters, filters, None if "status" in filters else "completed")
+    return ledger.importance(said.metric, said.parameters, filters_of(said))
 
 
 def _best(ledger: Asking, said: Namespace) -> Sequence[Row]:
-    filters = filters_of(said)
-    status = None if "status" in filters else "completed"
-    return ledger.best_runs(said.metric, filters, said.number, minimize=said.minimize, status=status)
+    return ledger.best_runs(said.metric, filters_of(said), said.number, minimize=said.minimize)
 
 
 def _methods(ledger: Asking, said: Namespace) -> Sequence[Row]:

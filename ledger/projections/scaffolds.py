@@ -14,7 +14,7 @@ from ledger.events.plain import NON_FINITE
 from ledger.projections.columns import Column, Declared, JsonText, declared_columns
 from ledger.projections.fits import Plain, fitting, projected_json, spelled_number
 
-__all__ = ["SCAFFOLD_COLUMNS", "Scaffold", "Scaffolds", "is_number", "recorded", "scaffold_row", "with_earlier"]
+__all__ = ["SCAFFOLD_COLUMNS", "Scaffold", "Scaffolds", "is_score", "recorded", "scaffold_row", "with_earlier"]
 
 # What is known of each scaffold, by its id: columns, and `scores` by objective.
 Said = dict[str, JsonValue]
@@ -96,7 +96,7 @@ def scaffold_row(run_id: str, scaffold_id: str, said: Said) -> dict[str, Plain]:
     }
 
 
-def is_number(value: JsonValue) -> bool:
+def is_score(value: JsonValue) -> bool:
     """Whether a score is a number, also one that is not finite or that is spelled."""
     if isinstance(value, str):
         return value in NON_FINITE or spelled_number(value) is not None
@@ -105,6 +105,6 @@ def is_number(value: JsonValue) -> bool:
 
 def _score(value: JsonValue) -> JsonValue:
     """A score as a number; null where it is none, or not finite."""
-    if not is_number(value):
+    if not is_score(value):
         return None
     return spelled_number(value) if isinstance(value, str) else value

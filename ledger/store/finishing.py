@@ -1,11 +1,12 @@
-"""A new file that is there wholly or not at all, and never in another's place."""
+"""A file that is there wholly or not at all, and in another's place only where that is asked for."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ledger.errors import InvalidValue
@@ -17,21 +18,28 @@ _BESIDE = ("-journal", "-wal", "-shm", "")  # what SQLite puts beside a file
 
 
 @contextmanager
-def finished_file(target: Path, argument: str) -> Iterator[Path]:
+def finished_file(target: Path, argument: str, *, replacing: bool = False) -> Iterator[Path]:
     """Give a file of this caller alone, which becomes *target* when all of it is on the disk, and else is removed.
 
-    Raises InvalidValue, about *argument*, where *target* is there already, or is by then.
+    Raises InvalidValue, about *argument*, where *target* is there already, or is by then; unless it is *replacing*
+    that, with the rights that it has. Makes the folders of a new one.
     """
-    if os.path.lexists(target):
-        raise _there_already(target, argument)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    if not replacing:
+        if os.path.lexists(target):
+            raise _there_already(target, argument)
+        target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f".{target.name[:_NAME_LENGTH_MAX]}.{secrets.token_hex(8)}.unfinished")
     unfinished.touch(exist_ok=False)
     try:
         yield unfinished
         with unfinished.open("rb") as file:
             os.fsync(file.fileno())
-        _publish(unfinished, target, argument)
+        if replacing:
+            with suppress(FileNotFoundError):
+                shutil.copymode(target, unfinished)
+            unfinished.replace(target)
+        else:
+            _publish(unfinished, target, argument)
     finally:
         for suffix in _BESIDE:
             unfinished.with_name(unfinished.name + suffix).unlink(missing_ok=True)

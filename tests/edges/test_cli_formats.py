@@ -17,10 +17,10 @@ import pyarrow.parquet
 import pytest
 
 from ledger import Ledger
-from ledger.cli import delivering
 from ledger.cli.main import main
 from ledger.frames import to_arrow
 from ledger.projections.run import COLUMNS
+from ledger.store import finishing
 from tests.places import on_both
 
 pytestmark = on_both
@@ -176,7 +176,7 @@ def test_a_failure_leaves_the_older_file(ask: Ask, tmp_path: Path, monkeypatch: 
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(delivering.os, "fsync", full)
+    monkeypatch.setattr(finishing.os, "fsync", full)
     code, _, err = ask("runs", "--format", "csv", "--output", str(target))
 
     assert (code, target.read_text()) == (3, "older")

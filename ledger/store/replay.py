@@ -120,8 +120,10 @@ def _held_in_memory(connection: sqlite3.Connection) -> Iterator[None]:
     """Let the pages that are changed wait for the commit: beyond 2 MB, SQLite would write some, and read them again."""
     (before,) = connection.execute("PRAGMA cache_size").fetchone()
     connection.execute(f"PRAGMA cache_size = -{_PAGES_KIB}")
-    yield
-    connection.execute(f"PRAGMA cache_size = {before}")
+    try:
+        yield
+    finally:
+        connection.execute(f"PRAGMA cache_size = {before}")
 
 
 def _exchange_when_caught_up(database: SQLiteDatabase, tables: Projection, reached: int) -> None:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
@@ -89,6 +89,7 @@ BESIDE = (objective_stated, scaffolds_recorded, metrics_logged)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a replay write a few runs at a time, so that a small ledger takes many parts."""
     monkeypatch.setattr(replay, "_RUNS_AT_ONCE", 3)
+    monkeypatch.setattr(replay, "_ROWS_AT_ONCE", 2)
     monkeypatch.setattr(replaying, "_RUNS_AT_ONCE", 3)
     monkeypatch.setattr(replay, "_EVENTS_AT_ONCE", 4)
     monkeypatch.setattr(replay, "_LAST_EVENTS_MAX", 2)
@@ -573,6 +574,28 @@ def test_only_the_run_whose_events_are_long_is_read_by_itself(
         assert alone == ["long"]
         assert parsed == {"launched": 10, "completed": 10, "annotated": 24 if kept == 1_000 else 12}
         assert book.verify(), book.verify().differences
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_replay_leaves_the_connection_as_it_was(path: Path, fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps more pages in memory only while it writes, also where that fails."""
+    said: list[int] = []
+
+    def asking(connection: sqlite3.Connection, *_: object) -> None:
+        said.extend(connection.execute("PRAGMA cache_size").fetchone())
+        if fails:
+            raise ZeroDivisionError
+
+    with Ledger(path) as book:
+        book.append(some_runs(3))
+        with book._database.write() as connection:
+            before = connection.execute("PRAGMA cache_size").fetchone()
+        monkeypatch.setattr(replay, "still_at_work", asking)
+        with pytest.raises(ZeroDivisionError) if fails else nullcontext():
+            book.replay()
+        with book._database.write() as connection:
+            assert connection.execute("PRAGMA cache_size").fetchone() == before
+    assert said[0] == -replay._PAGES_KIB != before[0]
 
 
 @pytest.mark.usefixtures("small_parts")

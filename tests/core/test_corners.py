@@ -220,6 +220,23 @@ def test_a_number_beyond_what_a_float_holds_is_null_in_the_row() -> None:
     assert (life.row["config_json"], life.row["learning_rate"]) == ('{"a":null,"lr":null,"b":"NaN"}', None)
 
 
+def test_metrics_are_null_where_they_are_beyond_a_float_and_not_where_only_their_sum_is() -> None:
+    """Of numbers alone, each is judged by itself."""
+    for metrics, shown in (
+        ('{"a":1e308,"b":1.5e308}', '{"a":1e+308,"b":1.5e+308}'),
+        ('{"a":1e400,"b":-1e400,"c":0.5}', '{"a":null,"b":null,"c":0.5}'),
+        ("{}", "{}"),
+    ):
+        stored = dataclasses.replace(
+            fact(Heartbeat(run_id="r1")), understood=loaded(f'{{"step":1,"metrics":{metrics}}}')
+        )
+        ended = dataclasses.replace(fact(Completed(run_id="r1")), understood=loaded(f'{{"final_metrics":{metrics}}}'))
+        for facts in ([ended], [stored, ended]):
+            life = fold_facts(facts)
+            assert life is not None
+            assert life.row["final_metrics_json"] == shown
+
+
 def test_what_is_nested_deeper_than_any_event_is_null_in_the_row() -> None:
     """Only somebody behind the ledger's back can have put it there; the fold gets as far as showing the rest."""
     deep: dict[str, object] = {}

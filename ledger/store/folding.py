@@ -155,12 +155,19 @@ def _of_run(shape: Shape, *, witnessed: bool, canonical: bool) -> Statement:
 
 
 @cache
-def _counting(shape: Shape, *, first: bool) -> Statement:
+def _counting(shape: Shape) -> Statement:
     named = each_named("the_runs")
-    asked = (sa.func.count(), sa.func.min(_EVENT.position)) if first else (sa.func.count(),)
-    of_run = [sa.select(each).where(_EVENT.run_id == named.c.value, *conditions(shape)) for each in asked]
-    found = [each.select_from(training_events).scalar_subquery() for each in of_run]
-    return compiled(sa.select(named.c.value, *found).select_from(named))
+    counted = sa.select(sa.func.count()).select_from(training_events)
+    counted = counted.where(_EVENT.run_id == named.c.value, *conditions(shape))
+    return compiled(sa.select(named.c.value, counted.scalar_subquery()).select_from(named))
+
+
+@cache
+def _beginning(shape: Shape) -> Statement:
+    named = each_named("the_runs")
+    behind = _EVENT.position <= sa.bindparam("after", None, type_=sa.BigInteger())
+    begun = sa.exists().where(_EVENT.run_id == named.c.value, behind, *conditions(shape))
+    return compiled(sa.select(named.c.value).select_from(named).where(begun))
 
 
 class _Waiting:
@@ -203,11 +210,11 @@ class _Waiting:
     def _begin(self, connection: Connection, run_ids: Iterable[str]) -> list[FoldedRun]:
         """Let the events of these runs wait from now on; return those runs that are better read by themselves."""
         alone: list[FoldedRun] = []
-        new = [run_id for run_id in run_ids if run_id not in self._left_out]
-        for run_id, count, first in _counts(connection, new, self._bounds, first=self._span.after != ALL.after):
-            if first <= self._span.after:
-                self._left_out.add(run_id)
-                continue
+        new = [run_id for run_id in run_ids if run_id not in self._left_out and "\0" not in run_id]
+        if new and self._span.after != ALL.after:
+            self._left_out |= _begun(connection, new, self._span.after, self._bounds)
+            new = [run_id for run_id in new if run_id not in self._left_out]
+        for run_id, count in _counts(connection, new, self._bounds):
             self._rows[run_id], self._counts[run_id], self._lengths[run_id] = [], count, 0
             if count > KEPT_MAX:
                 alone.append(self._read_by_itself(connection, run_id))
@@ -260,25 +267,26 @@ def fold_run(
 
 def fold_of(connection: Connection, run_id: str, bounds: Bounds) -> FoldedRun | None:
     """Fold one run, None where it has no event within the bounds."""
-    for _, count, _ in _counts(connection, [run_id], bounds):
+    for _, count in _counts(connection, [run_id], bounds):
         return fold_run(connection, run_id, count, bounds)
     return None
 
 
-def _counts(
-    connection: Connection, run_ids: Sequence[str], bounds: Bounds, *, first: bool = False
-) -> list[tuple[str, int, int]]:
-    """How many events within the bounds each of these runs has, in the order in which they are named.
+def _begun(connection: Connection, run_ids: Sequence[str], after: int, bounds: Bounds) -> set[str]:
+    """Those of these runs that have an event within the bounds at or before a position: most often their first."""
+    asked = _beginning(bounds.shape()).run(connection, bounds.values(the_runs=run_ids, after=after))
+    return {run_id for (run_id,) in asked}
 
-    And, where that is asked for, at which position the *first* of them lies.
+
+def _counts(connection: Connection, run_ids: Sequence[str], bounds: Bounds) -> list[tuple[str, int]]:
+    """How many events within the bounds each of these runs has, in the order in which they are named.
 
     An id with a NUL, which only somebody behind the ledger's back can have put there, has none: SQLite's
     functions end a text at it, and would count those of another run.
     """
     named = [run_id for run_id in run_ids if "\0" not in run_id]
-    asked = _counting(bounds.shape(), first=first)
-    found = asked.run(connection, bounds.values(the_runs=named)) if named else ()
-    return [(run_id, count, at[0] if at else 0) for run_id, count, *at in found if count]
+    found = _counting(bounds.shape()).run(connection, bounds.values(the_runs=named)) if named else ()
+    return [(run_id, count) for run_id, count in found if count]
 
 
 _BY_VERSION = itemgetter(_VERSION)

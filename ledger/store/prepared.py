@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 
 from ledger.store.bounds import Bounds
 from ledger.store.forking import connect
@@ -35,7 +35,8 @@ def prepared(ledger: Connection, bounds: Bounds) -> sqlite3.Connection:
         made.execute("PRAGMA journal_mode = OFF")
         made.execute("PRAGMA synchronous = OFF")
         made.execute("BEGIN")
-        _fill(made, folded_in_parts(lambda: nullcontext(ledger), bounds, runs_max=_CHUNK))
+        with closing(folded_in_parts(lambda: nullcontext(ledger), bounds, runs_max=_CHUNK)) as parts:
+            _fill(made, parts)
         made.execute("COMMIT")
         made.execute("PRAGMA query_only = ON")
     except BaseException:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from itertools import count
 from typing import TYPE_CHECKING, cast
 
@@ -92,15 +92,15 @@ def _build(database: SQLiteDatabase, tables: Projection, watcher: Watcher | None
     with database.read() as connection:
         reached = newest_position(connection)
     pace = Pace(reached, watcher)
-    parts = folded_in_parts(database.snapshot, Bounds(reached), runs_max=_RUNS_A_PART)
-    following = (run for part in parts for run in part.runs)
-    for part in in_parts(following, _RUNS_AT_ONCE * _WRITTEN_A_CHECKPOINT):
-        for write, into, some in _writing(tables, part):
-            with database.write() as connection, _held_in_memory(connection):
-                write(connection, into, some)
-                still_at_work(connection, tables)
-        database.checkpoint()
-        pace.step(sum(run.events for run in part))
+    with closing(folded_in_parts(database.snapshot, Bounds(reached), runs_max=_RUNS_A_PART)) as parts:
+        following = (run for part in parts for run in part.runs)
+        for some in in_parts(following, _RUNS_AT_ONCE * _WRITTEN_A_CHECKPOINT):
+            for write, into, rows in _writing(tables, some):
+                with database.write() as connection, _held_in_memory(connection):
+                    write(connection, into, rows)
+                    still_at_work(connection, tables)
+            database.checkpoint()
+            pace.step(sum(run.events for run in some))
     pace.finish()
     return reached
 

@@ -16,8 +16,6 @@ from ledger.store.tables import training_claims, training_heads, training_runs, 
 
 __all__ = ["HELD", "RunRows", "StoredRows", "rows_of", "unsettled"]
 
-_DETAIL_LENGTH = 300  # characters of such a row, about
-
 StoredRows = dict[str, StoredRow]  # of a table that has several rows a run, by key
 
 
@@ -50,9 +48,9 @@ class RunRows(NamedTuple):
         return dict(zip(_HEAD, self.head, strict=True))
 
     def length(self) -> int:
-        """Return about how many characters there are in it."""
-        texts = sum([len(value) for value in self.row or () if isinstance(value, str)])
-        return texts + _DETAIL_LENGTH * sum(map(len, self.details))
+        """Return how many characters there are in its texts."""
+        rows = (self.row or (), self.head, *(row for rows in self.details for row in rows.values()))
+        return sum([len(value) for row in rows for value in row if type(value) is str])
 
 
 def rows_of(run_id: str, life: Life | None, head: Row, row: Row, events: int) -> RunRows:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate, pairwise
+from operator import itemgetter
 from typing import cast
 
 import sqlalchemy as sa
@@ -90,7 +91,7 @@ class _First:
                 self._found[difference.kind] = number, difference
 
     def differences(self) -> list[Difference]:
-        return [difference for _, difference in self._found.values()]
+        return [difference for _, difference in sorted(self._found.values(), key=itemgetter(0))]
 
 
 class _Watch:
@@ -105,9 +106,11 @@ class _Watch:
     def differences(self) -> Iterator[Difference]:
         yield from self._schema()
         first = _First()
-        for part in folded_in_parts(lambda: nullcontext(self._connection), witnessed=True, runs_max=_RUNS_AT_ONCE):
-            first.take(part.number, part.faults)
-            first.take(part.number, self._runs(part.runs))
+        every = folded_in_parts(lambda: nullcontext(self._connection), witnessed=True, runs_max=_RUNS_AT_ONCE)
+        with closing(every) as parts:
+            for part in parts:
+                first.take(part.number, part.faults)
+                first.take(part.number, self._runs(part.runs))
         yield from first.differences()
         yield from self._positions()
         yield from self._strays()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,13 @@ from hypothesis import strategies as st
 from ledger import Ledger
 from ledger.errors import LedgerDamaged
 from ledger.events import Event
-from ledger.store import second, sharing
+from ledger.events.times import text_of
+from ledger.store import folding, prepared, replay, second, sharing, sqlite, starting
+from ledger.store.beside import File
 from ledger.store.bounds import EVERYTHING, Bounds
 from ledger.store.folding import folded_runs
-from ledger.store.forking import identity
 from ledger.store.run_rows import RunRows
-from ledger.store.second import File, Second
+from ledger.store.second import Second
 from ledger.store.sqlite import SQLiteDatabase
 from tests.behind import behind
 from tests.builders import completed, heartbeat, launched, metrics_logged, shown, told, wandb_attached
@@ -66,7 +68,7 @@ def sharing_much(span: int = 5, *, may_start: Callable[[], bool] = lambda: True)
         patch.setattr(sharing, "SPAN", span)
         patch.setattr(sharing, "SPANS_MIN", 2)
         patch.setattr(sharing, "Second", Watched)
-        patch.setattr(second, "_may_start", may_start)
+        patch.setattr(sharing, "may_start", may_start)
         yield noted
         for process in noted.processes:
             assert process.poll() is not None, "a second process outlived what it was for"
@@ -147,26 +149,27 @@ def test_replay_verify_and_the_past_are_shared(many: Path) -> None:
         assert book.verify().differences == ()
 
 
+STARTED = "import sys; words, sys.path[:] = sys.argv[1:3], sys.argv[3:]; from ledger.store import beside; "
+GOING_ON = "beside.fold_beside(*map(int, words))"
+HALF = (
+    "beside.parts_of = lambda *given: (part for n, part in enumerate(every(*given)) if n < 1 or sys.exit('enough')); "
+)
 ENDS = {
-    "does not start": "raise SystemExit(3)",
-    "ends before it has folded anything": (
-        "from ledger.store import second; second._greeting = lambda: raise_(); second.fold_beside(*map(int, sys.argv[1:3]))"
-    ),
-    "ends when a span is half done": (
-        "from ledger.store import second as s; every = s.parts_of; "
-        "s.parts_of = lambda *given: (part for n, part in enumerate(every(*given)) if n < 1 or sys.exit(4)); "
-        "s.fold_beside(*map(int, sys.argv[1:3]))"
-    ),
-    "is killed": "import os; os.kill(os.getpid(), 9)",
+    "does not start": ("raise SystemExit(3)", "exit code 3"),
+    "ends before it has folded anything": (f"beside.greeting = lambda: 1 / 0; {GOING_ON}", "ZeroDivisionError"),
+    "ends when a span is half done": (f"every = beside.parts_of; {HALF}{GOING_ON}", "enough (exit code 1)"),
+    "is killed": ("import os; os.kill(os.getpid(), 9)", "exit code -9"),
+    "says nothing": ("import time; time.sleep(600)", "it said nothing for 1 s"),
 }
 
 
-@pytest.mark.parametrize("code", ENDS.values(), ids=ENDS)
+@pytest.mark.parametrize(("code", "reason"), ENDS.values(), ids=ENDS)
 def test_where_the_second_process_ends_this_one_goes_on(
-    many: Path, code: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    many: Path, code: str, reason: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What it had not folded is folded here, what it had is not written twice, and it is said."""
-    monkeypatch.setattr(second, "_CODE", f"import sys; sys.path[:] = sys.argv[3:]; {code}")
+    """What it had not folded is folded here, what it had is not written twice, and it is said why."""
+    monkeypatch.setattr(second, "_CODE", STARTED + code)
+    monkeypatch.setattr(second, "SILENT_SECONDS_MAX", 1.0 if "nothing" in reason else 60.0)
     right = by_one(many, EVERYTHING)
     with sharing_much(span=15) as noted:
         assert by_two(many) == right
@@ -174,25 +177,34 @@ def test_where_the_second_process_ends_this_one_goes_on(
             book.replay()
             assert book.verify()
     assert len(noted.processes) == 3
-    assert "this one goes on" in caplog.text
+    assert caplog.text.count(reason) == (1 if "enough" in reason else 3)  # for a part is larger than a span there
 
 
-@pytest.mark.parametrize("executable", ["/nowhere/python3", "/usr/sbin/uwsgi", "", None])
+@pytest.mark.parametrize("executable", ["/nowhere/python3", "/usr/bin/python-trainer", "/usr/sbin/uwsgi", "", None])
 def test_without_an_interpreter_there_is_no_second_process(
-    many: Path, executable: str | None, monkeypatch: pytest.MonkeyPatch
+    many: Path, executable: str | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One that cannot be started, or that is another program, is done without."""
-    monkeypatch.setattr(second.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    """One that cannot be started, or that is another program, is done without; what could not be is said."""
+    monkeypatch.setattr(starting.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     monkeypatch.setattr(sys, "executable", executable)
-    with sharing_much(may_start=second._may_start) as noted:
+    with sharing_much(may_start=starting.may_start) as noted:
         assert by_two(many) == by_one(many, EVERYTHING)
     assert not noted.processes
+    assert caplog.text.count("could not be started") == (executable == "/nowhere/python3")
+
+
+def test_a_frozen_program_is_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its executable is the program itself, whatever it is called."""
+    monkeypatch.setattr(starting.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    assert starting.may_start()
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    assert not starting.may_start()
 
 
 def test_with_one_processor_there_is_no_second_process(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would only take turns with this one."""
-    monkeypatch.setattr(second.os, "sched_getaffinity", lambda _: {0}, raising=False)
-    with sharing_much(may_start=second._may_start) as noted:
+    monkeypatch.setattr(starting.os, "sched_getaffinity", lambda _: {0}, raising=False)
+    with sharing_much(may_start=starting.may_start) as noted:
         by_two(many)
     assert not noted.asked
 
@@ -201,19 +213,215 @@ def test_code_of_another_version_is_not_asked(
     many: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A process that runs for days may be older than what is installed now, and folds by other rules."""
-    monkeypatch.setattr(second, "_greeting", lambda: ("0.0.1", "other rules"))
+    monkeypatch.setattr(second, "greeting", lambda: ("0.0.1", "other rules"))
     with sharing_much() as noted:
         assert by_two(many) == by_one(many, EVERYTHING)
     assert (noted.runs, noted.asked > 0) == ([], True)
-    assert "this one goes on" in caplog.text
+    assert "and this process by 0.0.1 other rules" in caplog.text
 
 
-def test_a_file_that_was_put_in_its_place_is_not_read(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_was_put_in_its_place_is_not_read(
+    many: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """Only the very file that this process has open."""
-    monkeypatch.setattr(second, "identity", lambda path: (identity(path) or (0, 0))[0:1] + (1,))
+    monkeypatch.setattr(sharing, "identity", lambda _: (1, 1))
     with sharing_much() as noted:
         assert by_two(many) == by_one(many, EVERYTHING)
     assert not noted.runs
+    assert "another file lies there now" in caplog.text
+
+
+def test_a_file_that_is_replaced_meanwhile_is_read_to_its_end(many: Path, tmp_path: Path) -> None:
+    """By both: what is shown of one ledger has nothing of the other."""
+    with Ledger(tmp_path / "other.db") as other:
+        other.append([launched(number, run=f"other-{number}") for number in range(200)])
+    right = by_one(many, EVERYTHING)
+    with sharing_much() as noted, closing(SQLiteDatabase(str(many))) as database, database.snapshot() as ledger:
+        parts = sharing.folded_in_parts(lambda: nullcontext(ledger), runs_max=1)
+        made = [run for _ in range(3) for run in next(parts).runs]
+        while not noted.runs:  # until the second one has the file open
+            made += next(parts).runs
+        (tmp_path / "other.db").replace(many)
+        made += [run for part in parts for run in part.runs]
+    assert {run.run_id: run for run in made} == right
+    assert len(made) == len(right)
+
+
+def test_without_a_wal_there_is_no_second_process(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There a writer that waits for this process would not let another one begin to read."""
+    monkeypatch.setattr(sqlite, "on_network", lambda _: True)
+    with Ledger(path) as book, sharing_much() as noted:
+        book.append(some_events())
+        for use in (
+            book.replay,
+            book.verify,
+            lambda: book.as_of().count_runs(),
+            lambda: list(book.replay(dry_run=True)),
+        ):
+            use()
+    assert not noted.processes
+
+
+def test_a_folder_of_a_name_that_is_no_utf_8_is_shared_too(tmp_path: Path) -> None:
+    """A path is bytes to the system, and a text only to people."""
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    try:
+        os.mkdir(folder)
+    except OSError:
+        pytest.skip("a filesystem of texts")
+    with Ledger(f"{folder}/runs.db") as book, sharing_much() as noted:
+        book.append(some_events())
+        book.replay()
+        assert book.verify()
+        with book.as_of() as view:
+            assert view.count_runs() == book.count_runs()
+    assert noted.runs
+
+
+def test_long_runs_are_not_counted_again_in_every_span(path: Path) -> None:
+    """That a run began before is seen at its first event, however many it has."""
+    with Ledger(path) as book:
+        book.append([heartbeat(step, run=f"r{step % 3}", step=step) for step in range(3_000)])
+        bounds = Bounds(2**62, recorded_at_max=text_of([recorded.recorded_at for recorded in book.events()][-1]))
+    steps = 0
+
+    def step() -> None:
+        nonlocal steps
+        steps += 1
+
+    with closing(SQLiteDatabase(str(path))) as database, database.read() as connection:
+        folding._begun(connection, ["r0"], 1_500, bounds)  # read the schema
+        connection.set_progress_handler(step, 10)
+        assert folding._begun(connection, ["r0", "r1", "r2", "r3"], 1_500, bounds) == {"r0", "r1", "r2"}
+        connection.set_progress_handler(None, 0)
+    assert steps < 20
+
+
+def test_many_open_files_are_no_failure(many: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Where no pipe can be had, one process folds."""
+
+    def none_left(**_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    with sharing_much() as noted, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(second, "Pipe", none_left)
+        assert by_two(many) == by_one(many, EVERYTHING)
+    assert not noted.processes
+    assert "Too many open files" in caplog.text
+
+
+def test_to_ask_one_that_has_ended_is_no_signal(many: Path) -> None:
+    """A program that leaves SIGPIPE as the system has it goes on."""
+    code = (
+        "import signal, sys; signal.signal(signal.SIGPIPE, signal.SIG_DFL)\n"
+        "from ledger import Ledger\n"
+        "from ledger.store import second, sharing\n"
+        "sharing.SPAN, sharing.SPANS_MIN, sharing.may_start = 5, 2, lambda: True\n"
+        "second._CODE = 'raise SystemExit'\n"
+        "with Ledger(sys.argv[1]) as book: assert book.verify() and book.replay()"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(many)]).returncode == 0
+
+
+@pytest.mark.parametrize("flags", [["-I"], ["-E", "-s"], ["-OO"]])
+def test_the_second_interpreter_is_started_as_the_first_one_was(flags: list[str], tmp_path: Path) -> None:
+    """With its flags, and no module from where one happens to stand."""
+    (tmp_path / "json.py").write_text("raise SystemExit('a module from here was taken')")
+    code = (
+        "import os, sys, tempfile; sys.path[:] = [*sys.path, 'src']\n"
+        "from ledger.store import starting\n"
+        "os.chdir(sys.argv[1])\n"
+        "errors = tempfile.TemporaryFile()\n"
+        "said = 'import json, sys, ledger.store.beside; sys.exit(str([sys.argv[1], list(sys.flags)]))'\n"
+        "process = starting.start('import sys; sys.path[:] = sys.argv[2:]; ' + said, ['word'], [], errors)\n"
+        "process.wait(); errors.seek(0); told = errors.read().decode()\n"
+        "assert told.strip() == str(['word', list(sys.flags)]), (told, list(sys.flags))"
+    )
+    done = subprocess.run([sys.executable, *flags, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("replaying", [True, False])
+def test_an_error_that_is_kept_keeps_no_process(many: Path, replaying: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a prompt does, and a future."""
+
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(replay if replaying else prepared, "write_runs", fails)
+    with sharing_much() as noted, Ledger(many) as book:
+        kept = None
+        try:
+            book.replay() if replaying else book.as_of().count_runs()
+        except ZeroDivisionError as exc:
+            kept = exc
+        assert kept is not None
+        assert [process.poll() is None for process in noted.processes] == [False]
+
+
+WORKING = """
+import sys, time
+from ledger import Ledger
+from ledger.store import sharing
+
+sharing.SPAN, sharing.SPANS_MIN, sharing.may_start = 5, 2, lambda: True
+shared = sharing._shared
+
+def slowly(*given):
+    for part in shared(*given):
+        yield part
+        print("part", flush=True)
+        time.sleep(0.2)
+
+sharing._shared = slowly
+with Ledger(sys.argv[1]) as book:
+    book.replay()
+"""
+
+
+FORKING = WORKING.replace(
+    "shared = sharing._shared",
+    """
+import os
+from ledger.store import second
+
+started = second.Second.__init__
+
+def start_and_fork(self, *given):
+    started(self, *given)
+    if os.fork() == 0:
+        os.close(1)
+        time.sleep(60)
+        os._exit(0)
+
+second.Second.__init__ = start_and_fork
+shared = sharing._shared
+""",
+)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="asks Linux for a process's children")
+@pytest.mark.parametrize("program", [WORKING, FORKING], ids=["alone", "forked meanwhile"])
+def test_the_second_process_goes_with_a_first_one_that_is_killed(many: Path, program: str) -> None:
+    """kill -9 leaves nobody behind who holds the file open, and the next replay finishes the work."""
+    process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", program, str(many)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    seconds = [child for child in children if b"fold_beside" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    deadline = time.monotonic() + 20
+    while any(is_alive(child) for child in seconds) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    for child in set(children) - set(seconds):
+        os.kill(int(child), signal.SIGKILL)
+    assert seconds or len(children) == 1
+    assert not any(is_alive(child) for child in seconds)
+    with Ledger(many) as book:
+        book.replay()
+        assert book.verify()
 
 
 def test_a_small_ledger_is_folded_by_one(many: Path) -> None:
@@ -231,46 +439,6 @@ def test_whoever_stops_early_leaves_no_process(many: Path) -> None:
         next(parts)
         parts.close()
         assert [process.poll() for process in noted.processes] == [-signal.SIGKILL]
-
-
-WORKING = """
-import sys, time
-from ledger import Ledger
-from ledger.store import second, sharing
-
-sharing.SPAN, sharing.SPANS_MIN, second._may_start = 5, 2, lambda: True
-shared = sharing._shared
-
-def slowly(*given):
-    for part in shared(*given):
-        yield part
-        print("part", flush=True)
-        time.sleep(0.2)
-
-sharing._shared = slowly
-with Ledger(sys.argv[1]) as book:
-    book.replay()
-"""
-
-
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="asks Linux for a process's children")
-def test_the_second_process_goes_with_a_first_one_that_is_killed(many: Path) -> None:
-    """kill -9 leaves nobody behind who holds the file open, and the next replay finishes the work."""
-    process = subprocess.Popen([sys.executable, "-c", WORKING, str(many)], stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    process.stdout.readline()
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    process.kill()
-    process.wait()
-    process.stdout.close()
-    deadline = time.monotonic() + 20
-    while any(is_alive(child) for child in children) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert children
-    assert not any(is_alive(child) for child in children)
-    with Ledger(many) as book:
-        book.replay()
-        assert book.verify()
 
 
 def is_alive(pid: str) -> bool:

@@ -1,0 +1,68 @@
+"""What the second process does: fold the spans of a ledger's file that it is asked for, until nobody asks any more."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext, suppress
+from multiprocessing.connection import Connection as End
+from typing import NamedTuple
+
+from ledger.projections.stamp import fold_stamp
+from ledger.store.folding import Reading
+from ledger.store.forking import Identity, connect, identity
+from ledger.store.parts import Plan, parts_of
+from ledger.version import __version__
+
+__all__ = ["File", "fold_beside", "greeting"]
+
+
+class File(NamedTuple):
+    """A ledger's file, by its name and by what it is."""
+
+    path: str
+    identity: Identity
+
+
+def greeting() -> tuple[str, str]:
+    """Return by which rules this code folds: a long process may be of another version than what is installed now."""
+    return __version__, fold_stamp()
+
+
+def fold_beside(asks: int, answers: int) -> None:
+    """Answer what comes by one pipe into the other: parts of the spans, and None behind each span."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asks is interrupted, and ends this
+    gc.disable()  # a fold makes no circles, and to look for some takes a twentieth of its time
+    with suppress(EOFError, BrokenPipeError), End(asks, writable=False) as asked, End(answers, readable=False) as told:
+        file, plan = asked.recv()
+        told.send(greeting())
+        # One connection, which never opens the file again: another may lie there by then.
+        with closing(connect(file.path)) as connection:
+            # Who verifies sees one state of the file. Else each page is read by itself, so that the WAL stays short.
+            with _one_state(connection) as read:
+                if identity(file.path) != file.identity:
+                    sys.exit("another file lies there now")
+                if plan.witnessed:
+                    _answer(asked, told, lambda: nullcontext(read), plan)
+            _answer(asked, told, lambda: _one_state(connection), plan)
+
+
+def _answer(asked: End, told: End, read: Reading, plan: Plan) -> None:
+    while True:
+        span = asked.recv()
+        for part in parts_of(read, plan, span):
+            told.send(part)
+        told.send(None)
+
+
+@contextmanager
+def _one_state(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    connection.execute("BEGIN")
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()  # from here on
+        yield connection
+    finally:
+        connection.execute("ROLLBACK")

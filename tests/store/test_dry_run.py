@@ -290,7 +290,7 @@ def test_nothing_is_left_behind(book: Ledger, path: Path, monkeypatch: pytest.Mo
     following = book.replay(dry_run=True)
     assert next(following).run_id == "r0"
     following.close()
-    monkeypatch.setattr(prepared, "folded_runs", lambda *_: iter([None]))
+    monkeypatch.setattr(prepared, "folded_in_parts", lambda *_, **__: (part for part in [None]))
     with pytest.raises(AttributeError):
         list(book.replay(dry_run=True))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -15,6 +16,10 @@ from ledger import Ledger
 Row = dict[str, Any]
 
 SECONDS_MAX = 120
+
+
+def heed_signals() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 class Place:
@@ -34,7 +39,8 @@ class Place:
     def start(self, script: str, *, env: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
         """Start a process that runs *script*."""
         code = textwrap.dedent(script)
-        usual = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        # Under nohup a child would ignore SIGHUP, which some of them are to end by.
+        usual = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "preexec_fn": heed_signals}
         return subprocess.Popen(
             [sys.executable, "-c", code], env=self.environment(**(env or {})), **{**usual, **options}
         )

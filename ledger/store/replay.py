@@ -42,10 +42,10 @@ if TYPE_CHECKING:
 __all__ = ["rebuild", "replay"]
 
 _RUNS_AT_ONCE = 250  # written in one transaction: for so long others wait
-_ROWS_AT_ONCE = 8_000  # of a table that has several rows a run
+_ROWS_AT_ONCE = 3_000  # of a table that has several rows a run
 _RUNS_A_PART = 50  # folded together, and handed over by the process that did
 _PAGES_KIB = 16_000
-_WRITTEN_A_CHECKPOINT = 4  # the WAL is kept short, and each checkpoint too
+_WRITTEN_A_CHECKPOINT = 2  # the WAL is kept short, and each checkpoint too
 _EVENTS_AT_ONCE = 500  # caught up with in the first turn, twice as many in the next
 _TURNS_MAX = 6
 _LAST_EVENTS_MAX = 50  # folded in the transaction that exchanges the tables

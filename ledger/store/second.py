@@ -26,7 +26,7 @@ if sys.platform != "win32":
 __all__ = ["Second"]
 
 AHEAD = 2  # spans that it knows of, so that it need not wait for us
-SILENT_SECONDS_MAX = 120.0  # one run may take it long, but not for ever
+SILENT_SECONDS_MAX = 600.0  # a part with runs of millions of events takes long, but not for ever
 _END_SECONDS_MAX = 2.0
 _PIPE_BYTES = 1 << 20  # what it may have folded before we take it
 _SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ, of Linux

@@ -317,7 +317,12 @@ def test_to_ask_one_that_has_ended_is_no_signal(many: Path) -> None:
         "from ledger import Ledger\n"
         "from ledger.store import second, sharing\n"
         "sharing.SPAN, sharing.SPANS_MIN, sharing.may_start = 5, 2, lambda: True\n"
-        "second._CODE = 'raise SystemExit'\n"
+        "start = second.start\n"
+        "def ended(*given):\n"
+        "    process = start('raise SystemExit', *given[1:])\n"
+        "    process.wait()\n"
+        "    return process\n"
+        "second.start = ended\n"
         "with Ledger(sys.argv[1]) as book: assert book.verify() and book.replay()"
     )
     assert subprocess.run([sys.executable, "-c", code, str(many)]).returncode == 0
@@ -349,6 +354,8 @@ def test_an_error_that_is_kept_keeps_no_process(many: Path, replaying: bool, mon
         raise ZeroDivisionError
 
     monkeypatch.setattr(replay if replaying else prepared, "write_runs", fails)
+    for module, name in ((replay, "_RUNS_AT_ONCE"), (replay, "_RUNS_A_PART"), (prepared, "_CHUNK")):
+        monkeypatch.setattr(module, name, 1)  # so that it fails before all runs were folded
     with sharing_much() as noted, Ledger(many) as book:
         kept = None
         try:

@@ -65,7 +65,8 @@ def _compare(ledger: Connection, own: ServerConnection, watcher: Watcher | None)
         named = [folded.run_id for folded in part]
         stored, beside = stored_rows(ledger, named), details_of(ledger, _LIVE, named)
         differing = [run for run in part if _differs(run, stored[run.run_id], ids) or beside[run.run_id] != run.details]
-        _write(own, differing)
+        if differing:
+            _write(own, differing)
         pace.step(sum(run.events for run in part))
     pace.finish()
     return ids

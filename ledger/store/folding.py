@@ -127,12 +127,16 @@ def folded_runs(
             if witness is not None:
                 witness.see(rows)
             more = len(rows) == size
-            whole = waiting.take(connection, rows, last=not more)
+            whole = waiting.take(connection, rows)
         for folded in whole:
             yield folded.rows()
         after = rows[-1][_POSITION] if rows else after
         length = sum([len(row[_PAYLOAD]) for row in rows])
         size = max(1, size * PAGE_LENGTH_MAX // length) if length > PAGE_LENGTH_MAX else min(PAGE, 2 * size)
+    while waiting.runs:  # which go on behind the span: one at a time, for all of them may be many
+        with read() as connection:
+            folded = waiting.read_longest_waiting(connection)
+        yield folded.rows()
 
 
 def _select(*, witnessed: bool) -> sa.Select[*tuple[object, ...]]:
@@ -183,8 +187,16 @@ class _Waiting:
         self._events = self._length = 0  # of all that wait
         self._left_out: set[str] = set()  # those that were read by themselves, and those of other spans
 
-    def take(self, connection: Connection, rows: Sequence[StoredRow], *, last: bool) -> list[FoldedRun]:
-        """Take the next events, and return the runs that are whole with them: behind the *last* ones, all."""
+    @property
+    def runs(self) -> int:
+        """How many runs wait."""
+        return len(self._rows)
+
+    def read_longest_waiting(self, connection: Connection) -> FoldedRun:
+        return self._read_by_itself(connection, next(iter(self._rows)))
+
+    def take(self, connection: Connection, rows: Sequence[StoredRow]) -> list[FoldedRun]:
+        """Take the next events, and return the runs that are whole with them."""
         of_runs: dict[str, list[StoredRow]] = {}
         for row in rows:
             of_runs.setdefault(row[_RUN_ID], []).append(row)
@@ -203,8 +215,8 @@ class _Waiting:
                 whole.append(_fold_rows(run_id, there, self._witness))
         while self._length > WAITING_LENGTH_MAX:
             whole.append(self._read_by_itself(connection, max(self._lengths, key=self._lengths.__getitem__)))
-        while self._events > WAITING_MAX or (last and self._rows):
-            whole.append(self._read_by_itself(connection, next(iter(self._rows))))
+        while self._events > WAITING_MAX:
+            whole.append(self.read_longest_waiting(connection))
         return whole
 
     def _begin(self, connection: Connection, run_ids: Iterable[str]) -> list[FoldedRun]:

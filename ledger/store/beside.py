@@ -6,9 +6,12 @@ import gc
 import signal
 import sqlite3
 import sys
+from collections import deque
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
 from multiprocessing.connection import Connection as End
+from pickle import HIGHEST_PROTOCOL, dumps
+from threading import Condition, Thread
 from typing import NamedTuple
 
 from ledger.projections.stamp import fold_stamp
@@ -17,7 +20,9 @@ from ledger.store.forking import Identity, connect, identity
 from ledger.store.parts import Plan, parts_of
 from ledger.version import __version__
 
-__all__ = ["File", "fold_beside", "greeting"]
+__all__ = ["File", "Outbox", "fold_beside", "greeting"]
+
+HELD_BYTES_MAX = 8_000_000  # folded, and not taken yet; beyond that the fold waits
 
 
 class File(NamedTuple):
@@ -38,7 +43,8 @@ def fold_beside(asks: int, answers: int) -> None:
     gc.disable()  # a fold makes no circles, and to look for some takes a twentieth of its time
     with suppress(EOFError, BrokenPipeError), End(asks, writable=False) as asked, End(answers, readable=False) as told:
         file, plan = asked.recv()
-        told.send(greeting())
+        outbox = Outbox(told)
+        outbox.put(greeting())
         # One connection, which never opens the file again: another may lie there by then.
         with closing(connect(file.path)) as connection:
             # Who verifies sees one state of the file. Else each page is read by itself, so that the WAL stays short.
@@ -46,16 +52,53 @@ def fold_beside(asks: int, answers: int) -> None:
                 if identity(file.path) != file.identity:
                     sys.exit("another file lies there now")
                 if plan.witnessed:
-                    _answer(asked, told, lambda: nullcontext(read), plan)
-            _answer(asked, told, lambda: _one_state(connection), plan)
+                    _answer(asked, outbox, lambda: nullcontext(read), plan)
+            _answer(asked, outbox, lambda: _one_state(connection), plan)
 
 
-def _answer(asked: End, told: End, read: Reading, plan: Plan) -> None:
+class Outbox:
+    """What is to be sent, while the fold goes on: who takes it writes for long, and a pipe holds little."""
+
+    def __init__(self, told: End) -> None:
+        self._told = told
+        self._waiting: deque[bytes] = deque()
+        self._bytes = 0
+        self._is_broken = False
+        self._changed = Condition()
+        Thread(target=self._send, daemon=True).start()
+
+    def put(self, said: object) -> None:
+        """Send it when those before it are sent. Raises BrokenPipeError where nobody listens any more."""
+        message = dumps(said, HIGHEST_PROTOCOL)
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_broken or self._bytes < HELD_BYTES_MAX)
+            if self._is_broken:
+                raise BrokenPipeError
+            self._waiting.append(message)
+            self._bytes += len(message)
+            self._changed.notify_all()
+
+    def _send(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting)
+                message = self._waiting[0]
+            try:
+                self._told.send_bytes(message)
+            except OSError:
+                self._is_broken = True
+            with self._changed:
+                self._waiting.popleft()
+                self._bytes -= len(message)
+                self._changed.notify_all()
+
+
+def _answer(asked: End, outbox: Outbox, read: Reading, plan: Plan) -> None:
     while True:
         span = asked.recv()
         for part in parts_of(read, plan, span):
-            told.send(part)
-        told.send(None)
+            outbox.put(part)
+        outbox.put(None)
 
 
 @contextmanager

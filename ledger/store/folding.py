@@ -79,6 +79,7 @@ class FoldedRun(NamedTuple):
     life: Life | None
     head: Row
     events: int
+    payloads_length: int
     last_recorded_at: str
 
     def row(self) -> Row:
@@ -94,7 +95,8 @@ class FoldedRun(NamedTuple):
         return row if life.void_reason is None else {**row, "reason": life.void_reason}
 
     def rows(self) -> RunRows:
-        return rows_of(self.run_id, self.life, self.head, self.row(), self.events)
+        counted = {"events": self.events, "payloads_length": self.payloads_length}
+        return rows_of(self.run_id, self.life, self.head, self.row(), **counted)
 
 
 # Who only folds reads neither the source nor the digest, which make up a good part of most rows.
@@ -211,8 +213,8 @@ class _Waiting:
             self._length += length
             self._events += len(more)
             if len(there) == self._counts[run_id]:
-                self._drop(run_id)
-                whole.append(_fold_rows(run_id, there, self._witness))
+                length = self._drop(run_id)
+                whole.append(_fold_rows(run_id, there, length, self._witness))
         while self._length > WAITING_LENGTH_MAX:
             whole.append(self._read_by_itself(connection, max(self._lengths, key=self._lengths.__getitem__)))
         while self._events > WAITING_MAX:
@@ -234,23 +236,27 @@ class _Waiting:
 
     def _read_by_itself(self, connection: Connection, run_id: str) -> FoldedRun:
         self._left_out.add(run_id)
-        count = self._drop(run_id)
+        count = self._counts[run_id]
+        self._drop(run_id)
         return fold_run(connection, run_id, count, self._bounds, self._witness)
 
     def _drop(self, run_id: str) -> int:
+        """Let a run wait no more, and return the length of the payloads that are here of it."""
         self._events -= len(self._rows.pop(run_id))
-        self._length -= self._lengths.pop(run_id)
-        return self._counts.pop(run_id)
+        length = self._lengths.pop(run_id)
+        self._length -= length
+        del self._counts[run_id]
+        return length
 
 
-def _fold_rows(run_id: str, rows: list[StoredRow], witness: Witness | None) -> FoldedRun:
-    """Fold all events of a run."""
+def _fold_rows(run_id: str, rows: list[StoredRow], length: int, witness: Witness | None) -> FoldedRun:
+    """Fold all events of a run, whose payloads have so many characters."""
     rows.sort(key=_BY_VERSION)
     if witness is not None:
         witness.follow(run_id, rows)
     head, steps = _Head(), _steps(rows)
     head.take(rows, steps)
-    return head.folded(run_id, fold_steps(run_id, sorted(steps)))
+    return head.folded(run_id, length, fold_steps(run_id, sorted(steps)))
 
 
 def fold_run(
@@ -272,9 +278,9 @@ def fold_run(
         else:
             steps.clear()
     if at_once:
-        return head.folded(run_id, fold_steps(run_id, sorted(steps)))
+        return head.folded(run_id, length, fold_steps(run_id, sorted(steps)))
     pages = _of_run(shape, witnessed=witnessed, canonical=True).pages(connection, values, PAGE)
-    return head.folded(run_id, fold_steps(run_id, chain.from_iterable(map(_steps, pages))))
+    return head.folded(run_id, length, fold_steps(run_id, chain.from_iterable(map(_steps, pages))))
 
 
 def fold_of(connection: Connection, run_id: str, bounds: Bounds) -> FoldedRun | None:
@@ -322,8 +328,8 @@ class _Head:
         self.unreadable += [said for _, _, _, said in steps].count(None)
         self.newest = max(self.newest, max(steps)[:2])
 
-    def folded(self, run_id: str, life: Life | None) -> FoldedRun:
-        return FoldedRun(run_id, life, self._values(run_id, life), self.version, self.last_recorded_at)
+    def folded(self, run_id: str, length: int, life: Life | None) -> FoldedRun:
+        return FoldedRun(run_id, life, self._values(run_id, life), self.version, length, self.last_recorded_at)
 
     def _values(self, run_id: str, life: Life | None) -> Row:
         return {

@@ -40,14 +40,14 @@ def parts_of(read: Reading, plan: Plan, span: Span) -> Iterator[Part]:
         yield Part(span.number, last, [])
 
 
-def in_parts(every: Iterable[RunRows], runs_max: int) -> Iterator[list[RunRows]]:
+def in_parts(every: Iterable[RunRows], runs_max: int, length_max: int = PART_LENGTH_MAX) -> Iterator[list[RunRows]]:
     """Yield the runs some at a time, as many as may be held together."""
     part: list[RunRows] = []
     length = 0
     for run in every:
         part.append(run)
-        length += run.length()
-        if len(part) >= runs_max or length >= PART_LENGTH_MAX:
+        length += run.length
+        if len(part) >= runs_max or length >= length_max:
             yield part
             part, length = [], 0
     if part:

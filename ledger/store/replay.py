@@ -9,9 +9,10 @@ waits for longer than a part of the work takes.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from itertools import count
+from operator import attrgetter
 from typing import TYPE_CHECKING, cast
 
 import sqlalchemy as sa
@@ -23,7 +24,7 @@ from ledger.store.bounds import Bounds, newest_position
 from ledger.store.database import Database
 from ledger.store.evidence import keep_evidence, suspects
 from ledger.store.folding import folded_runs
-from ledger.store.parts import in_parts
+from ledger.store.parts import Part, in_parts
 from ledger.store.projector import Projector
 from ledger.store.reading import EVENT_COLUMNS, FACT_COLUMNS, fact_of
 from ledger.store.run_rows import RunRows
@@ -42,10 +43,12 @@ if TYPE_CHECKING:
 __all__ = ["rebuild", "replay"]
 
 _RUNS_AT_ONCE = 250  # written in one transaction: for so long others wait
-_ROWS_AT_ONCE = 3_000  # of a table that has several rows a run
+_ROWS_AT_ONCE = 1_500  # of a table that has several rows a run
 _RUNS_A_PART = 50  # folded together, and handed over by the process that did
+_RUNS_HELD = 2_000  # put in order before they are written
+_HELD_LENGTH_MAX = 40_000_000  # characters of them
 _PAGES_KIB = 16_000
-_WRITTEN_A_CHECKPOINT = 2  # the WAL is kept short, and each checkpoint too
+_TRANSACTIONS_A_CHECKPOINT = 6  # the WAL is kept short, and each checkpoint too
 _EVENTS_AT_ONCE = 500  # caught up with in the first turn, twice as many in the next
 _TURNS_MAX = 6
 _LAST_EVENTS_MAX = 50  # folded in the transaction that exchanges the tables
@@ -93,16 +96,28 @@ def _build(database: SQLiteDatabase, tables: Projection, watcher: Watcher | None
         reached = newest_position(connection)
     pace = Pace(reached, watcher)
     with closing(folded_in_parts(database.snapshot, Bounds(reached), runs_max=_RUNS_A_PART)) as parts:
-        following = (run for part in parts for run in part.runs)
-        for some in in_parts(following, _RUNS_AT_ONCE * _WRITTEN_A_CHECKPOINT):
-            for write, into, rows in _writing(tables, some):
-                with database.write() as connection, _held_in_memory(connection):
-                    write(connection, into, rows)
-                    still_at_work(connection, tables)
-            database.checkpoint()
-            pace.step(sum(run.events for run in some))
+        for some in in_parts(_stepping(parts, pace), _RUNS_HELD, _HELD_LENGTH_MAX):
+            _write_beside(database, tables, some)
     pace.finish()
     return reached
+
+
+def _stepping(parts: Iterable[Part], pace: Pace) -> Iterator[RunRows]:
+    for part in parts:
+        yield from part.runs
+        pace.step(sum(run.events for run in part.runs))
+
+
+def _write_beside(database: SQLiteDatabase, tables: Projection, runs: list[RunRows]) -> None:
+    # Neighbours in the tables lie on the same pages: in order, a third less is written.
+    runs.sort(key=attrgetter("run_id"))
+    for number, (write, into, rows) in enumerate(_writing(tables, runs), 1):
+        with database.write() as connection, _held_in_memory(connection):
+            write(connection, into, rows)
+            still_at_work(connection, tables)
+        if number % _TRANSACTIONS_A_CHECKPOINT == 0:
+            database.checkpoint()
+    database.checkpoint()
 
 
 def _writing(tables: Projection, runs: Sequence[RunRows]) -> Iterator[tuple[Callable[..., None], object, object]]:

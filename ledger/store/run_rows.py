@@ -23,7 +23,8 @@ class RunRows(NamedTuple):
     """What one run's events fold to. A row has the values of its table's columns, in their order.
 
     Where nothing of the run is understood, it has a head alone. Who holds a W&B id is settled among runs, so that
-    column is NULL here. `details` are the rows of each of the DETAILS.
+    column is NULL here. `details` are the rows of each of the DETAILS, and `length` is what all of it weighs: about so
+    many characters.
     """
 
     run_id: str
@@ -33,6 +34,7 @@ class RunRows(NamedTuple):
     details: tuple[StoredRows, ...]
     head: StoredRow
     events: int
+    length: int
 
     def home(self) -> sa.Table | None:
         """Return the table that the row belongs in."""
@@ -47,19 +49,19 @@ class RunRows(NamedTuple):
     def head_by_name(self) -> Row:
         return dict(zip(_HEAD, self.head, strict=True))
 
-    def length(self) -> int:
-        """Return how many characters there are in its texts."""
-        rows = (self.row or (), self.head, *(row for rows in self.details for row in rows.values()))
-        return sum([len(value) for row in rows for value in row if type(value) is str])
 
+def rows_of(run_id: str, life: Life | None, head: Row, row: Row, *, events: int, payloads_length: int) -> RunRows:
+    """Return the rows of a run with this fold, this head, and this row but for its W&B id.
 
-def rows_of(run_id: str, life: Life | None, head: Row, row: Row, events: int) -> RunRows:
-    """Return the rows of a run with this fold, this head, and this row but for its W&B id."""
+    What they say was said in its events, whose payloads have so many characters.
+    """
     if life is None:
-        return RunRows(run_id, None, False, None, _NO_DETAILS, _head(head), events)
+        return RunRows(run_id, None, False, None, _NO_DETAILS, _head(head), events, payloads_length)
     voided = life.void_reason is not None
     made = (_voided if voided else _live)({"wandb_run_id": None, **row})
-    return RunRows(run_id, made, voided, life.claimed(), _NO_DETAILS if voided else _details(life), _head(head), events)
+    details = _NO_DETAILS if voided else _details(life)
+    length = payloads_length + _BESIDE_LENGTH * sum(map(len, details))
+    return RunRows(run_id, made, voided, life.claimed(), details, _head(head), events, length)
 
 
 def unsettled(row: StoredRow) -> StoredRow:
@@ -76,6 +78,7 @@ def _values_of(table: sa.Table) -> Callable[[Row], StoredRow]:
     return cast("Callable[[Row], StoredRow]", itemgetter(*table.columns.keys()))
 
 
+_BESIDE_LENGTH = 300  # what a row beside takes besides what was said: as many values, each an object
 HELD = training_runs.columns.keys().index("wandb_run_id")
 _live, _voided, _head = map(_values_of, (training_runs, voided_runs, training_heads))
 _DETAIL_VALUES = [(detail, cast("Callable[[Row], StoredRow]", itemgetter(*detail.columns))) for detail in DETAILS]

@@ -25,7 +25,7 @@ if sys.platform != "win32":
 
 __all__ = ["Second"]
 
-AHEAD = 2  # spans that it knows of, so that it need not wait for us
+AHEAD = 4  # spans that it knows of, so that it need not wait while we write
 SILENT_SECONDS_MAX = 600.0  # a part with runs of millions of events takes long, but not for ever
 _END_SECONDS_MAX = 2.0
 _PIPE_BYTES = 1 << 20  # what it may have folded before we take it
@@ -89,8 +89,8 @@ class Second:
         self._open.close()
 
     def ask(self, spans: deque[Span]) -> None:
-        """Let it take the next of the *spans*, but not the last one: that is for who asks."""
-        while self._process is not None and len(spans) > 1 and len(self.asked) < AHEAD:
+        """Let it take the next of the *spans*, fewer of the last ones, so that both of us end together."""
+        while self._process is not None and len(self.asked) < min(AHEAD, len(spans) // 2 + 1) and len(spans) > 1:
             self.asked.append(spans.popleft())
             self._asks.send(self.asked[-1])
 

@@ -226,8 +226,9 @@ def _length_of(connection: sqlite3.Connection, table: str) -> int:
 
 
 def _row_length(connection: sqlite3.Connection, table: str) -> str:
-    """The characters of a row, as SQL."""
-    names = [name for _, name, *_ in connection.execute(f"PRAGMA table_info({_quoted(table)})")]
+    """The characters of a row's texts, as SQL."""
+    found = connection.execute(f"PRAGMA table_info({_quoted(table)})")
+    names = [name for _, name, kind, *_ in found if kind.upper() not in {"INTEGER", "REAL"}]
     return " + ".join(f"coalesce(length({_quoted(name)}), 0)" for name in names) or "0"
 
 

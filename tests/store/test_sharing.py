@@ -11,7 +11,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
+from multiprocessing import Pipe
 from pathlib import Path
+from threading import Semaphore, Thread
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,8 +23,8 @@ from ledger import Ledger
 from ledger.errors import LedgerDamaged
 from ledger.events import Event
 from ledger.events.times import text_of
-from ledger.store import folding, prepared, replay, second, sharing, sqlite, starting
-from ledger.store.beside import File
+from ledger.store import beside, folding, prepared, replay, second, sharing, sqlite, starting
+from ledger.store.beside import File, Outbox
 from ledger.store.bounds import EVERYTHING, Bounds
 from ledger.store.folding import folded_runs
 from ledger.store.run_rows import RunRows
@@ -429,6 +431,42 @@ def test_the_second_process_goes_with_a_first_one_that_is_killed(many: Path, pro
     with Ledger(many) as book:
         book.replay()
         assert book.verify()
+
+
+def test_the_second_process_folds_on_while_nobody_takes_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe holds little, and who takes from it may be writing; what waits in memory is bounded."""
+    monkeypatch.setattr(beside, "HELD_BYTES_MAX", 1_000_000)
+    taken, told = Pipe(duplex=False)
+    with taken, told:
+        outbox, put = Outbox(told), Semaphore(0)
+
+        def fold() -> None:
+            for number in range(9):
+                outbox.put([number] * 200_000)  # 400,000 bytes or more
+                put.release()
+
+        folding = Thread(target=fold, daemon=True)
+        folding.start()
+        assert all(put.acquire(timeout=30) for _ in range(2))
+        waits = not all(put.acquire(timeout=1) for _ in range(3))
+        assert waits, "what nobody takes is held without bound"
+        assert [taken.recv()[0] for _ in range(9)] == list(range(9))
+        folding.join(30)
+        outbox.put("x" * 2_000_000)  # more than the bound, and nothing else is there
+        assert len(taken.recv()) == 2_000_000
+
+
+def test_where_nobody_listens_any_more_the_second_process_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beside, "HELD_BYTES_MAX", 1_000_000)
+    taken, told = Pipe(duplex=False)
+    with told:
+        outbox = Outbox(told)
+        outbox.put("x" * 2_000_000)  # on its way when the other end is closed
+        taken.close()
+        with pytest.raises(BrokenPipeError):
+            outbox.put("more")
+        with pytest.raises(BrokenPipeError):
+            outbox.put("and again")
 
 
 def test_a_small_ledger_is_folded_by_one(many: Path) -> None:

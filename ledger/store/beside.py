@@ -12,7 +12,8 @@ from contextlib import closing, contextmanager, nullcontext, suppress
 from multiprocessing.connection import Connection as End
 from pickle import HIGHEST_PROTOCOL, dumps
 from threading import Condition, Thread
-from typing import NamedTuple
+from types import TracebackType
+from typing import NamedTuple, Self
 
 from ledger.projections.stamp import fold_stamp
 from ledger.store.folding import Reading
@@ -41,9 +42,13 @@ def fold_beside(asks: int, answers: int) -> None:
     """Answer what comes by one pipe into the other: parts of the spans, and None behind each span."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asks is interrupted, and ends this
     gc.disable()  # a fold makes no circles, and to look for some takes a twentieth of its time
-    with suppress(EOFError, BrokenPipeError), End(asks, writable=False) as asked, End(answers, readable=False) as told:
+    with (
+        suppress(EOFError, BrokenPipeError),
+        End(asks, writable=False) as asked,
+        End(answers, readable=False) as told,
+        Outbox(told) as outbox,
+    ):
         file, plan = asked.recv()
-        outbox = Outbox(told)
         outbox.put(greeting())
         # One connection, which never opens the file again: another may lie there by then.
         with closing(connect(file.path)) as connection:
@@ -57,37 +62,52 @@ def fold_beside(asks: int, answers: int) -> None:
 
 
 class Outbox:
-    """What is to be sent, while the fold goes on: who takes it writes for long, and a pipe holds little."""
+    """What is to be sent, while the fold goes on: who takes it writes for long, and a pipe holds little.
+
+    At the end of the block it waits until all is sent, unless nobody listens.
+    """
 
     def __init__(self, told: End) -> None:
         self._told = told
         self._waiting: deque[bytes] = deque()
         self._bytes = 0
-        self._is_broken = False
+        self._failure: BaseException | None = None
         self._changed = Condition()
-        Thread(target=self._send, daemon=True).start()
+        Thread(target=self._send_all, daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if not isinstance(exc, EOFError):  # who asks has gone, and takes nothing any more
+            with self._changed:
+                self._changed.wait_for(lambda: self._failure or not self._waiting)
 
     def put(self, said: object) -> None:
         """Send it when those before it are sent. Raises BrokenPipeError where nobody listens any more."""
         message = dumps(said, HIGHEST_PROTOCOL)
         with self._changed:
-            self._changed.wait_for(lambda: self._is_broken or self._bytes < HELD_BYTES_MAX)
-            if self._is_broken:
-                raise BrokenPipeError
+            self._changed.wait_for(lambda: self._failure or self._bytes < HELD_BYTES_MAX)
+            if self._failure:
+                raise self._failure
             self._waiting.append(message)
             self._bytes += len(message)
             self._changed.notify_all()
 
-    def _send(self) -> None:
-        while True:
+    def _send_all(self) -> None:
+        failure = None
+        while failure is None:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting)
                 message = self._waiting[0]
             try:
                 self._told.send_bytes(message)
-            except OSError:
-                self._is_broken = True
+            except BaseException as exc:  # noqa: BLE001 -- whatever it is, nothing more is sent
+                failure = exc
             with self._changed:
+                self._failure = failure
                 self._waiting.popleft()
                 self._bytes -= len(message)
                 self._changed.notify_all()

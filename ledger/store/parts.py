@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from operator import attrgetter
+from typing import NamedTuple, TypeVar
 
 from ledger.store.bounds import Bounds
 from ledger.store.folding import Reading, Span, folded_runs
@@ -12,7 +13,9 @@ from ledger.store.seen import Difference, Seen
 
 __all__ = ["Part", "Plan", "in_parts", "parts_of"]
 
-PART_LENGTH_MAX = 10_000_000  # characters of the rows of runs that are held together
+PART_LENGTH_MAX = 10_000_000  # what the runs weigh that are held together
+
+T = TypeVar("T")
 
 
 class Plan(NamedTuple):
@@ -40,14 +43,19 @@ def parts_of(read: Reading, plan: Plan, span: Span) -> Iterator[Part]:
         yield Part(span.number, last, [])
 
 
-def in_parts(every: Iterable[RunRows], runs_max: int, length_max: int = PART_LENGTH_MAX) -> Iterator[list[RunRows]]:
-    """Yield the runs some at a time, as many as may be held together."""
-    part: list[RunRows] = []
+def in_parts(
+    every: Iterable[T],
+    number_max: int,
+    length_max: int = PART_LENGTH_MAX,
+    length_of: Callable[[T], int] = attrgetter("length"),
+) -> Iterator[list[T]]:
+    """Yield the runs, or rows of them, some at a time: as many as may be together."""
+    part: list[T] = []
     length = 0
-    for run in every:
-        part.append(run)
-        length += run.length
-        if len(part) >= runs_max or length >= length_max:
+    for one in every:
+        part.append(one)
+        length += length_of(one)
+        if len(part) >= number_max or length >= length_max:
             yield part
             part, length = [], 0
     if part:

@@ -30,7 +30,7 @@ from ledger.store.reading import EVENT_COLUMNS, FACT_COLUMNS, fact_of
 from ledger.store.run_rows import RunRows
 from ledger.store.sharing import folded_in_parts
 from ledger.store.sqlite import MEMORY, SQLiteDatabase
-from ledger.store.statements import Connection, compiled, updating
+from ledger.store.statements import Connection, StoredRow, compiled, updating
 from ledger.store.swap import Beside, Copied, Unexchangeable, exchange, exchangeable, still_at_work
 from ledger.store.tables import PROJECTION, Projection
 from ledger.store.tracked import DERIVED
@@ -44,11 +44,13 @@ __all__ = ["rebuild", "replay"]
 
 _RUNS_AT_ONCE = 250  # written in one transaction: for so long others wait
 _ROWS_AT_ONCE = 1_500  # of a table that has several rows a run
+_LENGTH_AT_ONCE = 2_000_000  # characters of either
 _RUNS_A_PART = 50  # folded together, and handed over by the process that did
 _RUNS_HELD = 2_000  # put in order before they are written
-_HELD_LENGTH_MAX = 40_000_000  # characters of them
+_LENGTH_HELD = 25_000_000  # what they weigh
 _PAGES_KIB = 16_000
-_TRANSACTIONS_A_CHECKPOINT = 6  # the WAL is kept short, and each checkpoint too
+_TRANSACTIONS_A_CHECKPOINT = 6  # for the time of a checkpoint others wait, too
+_FOLDING_SHARE = 2 / 3  # of the time that a run takes; the rest goes to writing it
 _EVENTS_AT_ONCE = 500  # caught up with in the first turn, twice as many in the next
 _TURNS_MAX = 6
 _LAST_EVENTS_MAX = 50  # folded in the transaction that exchanges the tables
@@ -96,22 +98,28 @@ def _build(database: SQLiteDatabase, tables: Projection, watcher: Watcher | None
         reached = newest_position(connection)
     pace = Pace(reached, watcher)
     with closing(folded_in_parts(database.snapshot, Bounds(reached), runs_max=_RUNS_A_PART)) as parts:
-        for some in in_parts(_stepping(parts, pace), _RUNS_HELD, _HELD_LENGTH_MAX):
-            _write_beside(database, tables, some)
+        for some in in_parts(_folded(parts, pace), _RUNS_HELD, _LENGTH_HELD):
+            _write_beside(database, tables, some, pace)
+            del some  # not two of them at a time
     pace.finish()
     return reached
 
 
-def _stepping(parts: Iterable[Part], pace: Pace) -> Iterator[RunRows]:
+def _folded(parts: Iterable[Part], pace: Pace) -> Iterator[RunRows]:
     for part in parts:
-        yield from part.runs
-        pace.step(sum(run.events for run in part.runs))
+        for run in part.runs:
+            yield run
+            pace.step(_of_folding(run))
 
 
-def _write_beside(database: SQLiteDatabase, tables: Projection, runs: list[RunRows]) -> None:
-    # Neighbours in the tables lie on the same pages: in order, a third less is written.
-    runs.sort(key=attrgetter("run_id"))
-    for number, (write, into, rows) in enumerate(_writing(tables, runs), 1):
+def _of_folding(run: RunRows) -> int:
+    """How many of a run's events count as done when it is folded and not written yet."""
+    return int(run.events * _FOLDING_SHARE)
+
+
+def _write_beside(database: SQLiteDatabase, tables: Projection, runs: list[RunRows], pace: Pace) -> None:
+    runs.sort(key=attrgetter("run_id"))  # neighbours in the tables lie on the same pages: a third less is written
+    for number, (write, into, rows) in enumerate(_writing(tables, runs, pace), 1):
         with database.write() as connection, _held_in_memory(connection):
             write(connection, into, rows)
             still_at_work(connection, tables)
@@ -120,14 +128,21 @@ def _write_beside(database: SQLiteDatabase, tables: Projection, runs: list[RunRo
     database.checkpoint()
 
 
-def _writing(tables: Projection, runs: Sequence[RunRows]) -> Iterator[tuple[Callable[..., None], object, object]]:
+def _writing(
+    tables: Projection, runs: Sequence[RunRows], pace: Pace
+) -> Iterator[tuple[Callable[..., None], object, object]]:
     """How, into what, and what is to be written in one transaction each."""
-    for first in range(0, len(runs), _RUNS_AT_ONCE):
-        yield _write, tables, runs[first : first + _RUNS_AT_ONCE]
-    # More of these at once: their indexes' pages, of which each row changes another, are then written less often.
+    for some in in_parts(runs, _RUNS_AT_ONCE, _LENGTH_AT_ONCE, lambda run: _length_of(run.row or ())):
+        yield _write, tables, some
+        pace.step(sum(run.events - _of_folding(run) for run in some))
     for table, rows in detail_rows(tables, runs):
-        for first in range(0, len(rows), _ROWS_AT_ONCE):
-            yield write_whole, table, rows[first : first + _ROWS_AT_ONCE]
+        for some_rows in in_parts(rows, _ROWS_AT_ONCE, _LENGTH_AT_ONCE, _length_of):
+            yield write_whole, table, some_rows
+
+
+def _length_of(row: StoredRow) -> int:
+    """Return how many characters there are in its texts."""
+    return sum([len(value) for value in row if type(value) is str])
 
 
 @contextmanager

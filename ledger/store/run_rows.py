@@ -23,8 +23,8 @@ class RunRows(NamedTuple):
     """What one run's events fold to. A row has the values of its table's columns, in their order.
 
     Where nothing of the run is understood, it has a head alone. Who holds a W&B id is settled among runs, so that
-    column is NULL here. `details` are the rows of each of the DETAILS, and `length` is what all of it weighs: about so
-    many characters.
+    column is NULL here. `details` are the rows of each of the DETAILS, and `length` is what all of it weighs: about
+    as many characters as there are in its events or in its rows, whichever are more.
     """
 
     run_id: str

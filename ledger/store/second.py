@@ -43,6 +43,7 @@ class Second:
 
     def __init__(self, file: File, plan: Plan) -> None:
         self.asked: deque[Span] = deque()
+        self._total = self._folded = 0  # how many spans there are, and how many of them it has folded
         self._sent: set[str] = set()  # runs of the first span asked for that have come
         self._given_back: list[tuple[Span, set[str]]] = []
         self._is_known = False
@@ -89,10 +90,19 @@ class Second:
         self._open.close()
 
     def ask(self, spans: deque[Span]) -> None:
-        """Let it take the next of the *spans*, fewer of the last ones, so that both of us end together."""
-        while self._process is not None and len(self.asked) < min(AHEAD, len(spans) // 2 + 1) and len(spans) > 1:
+        """Let it take the next of the *spans*, but not the last one: that is for who asks."""
+        while self._process is not None and len(spans) > 1 and len(self.asked) < self._ahead(len(spans)):
             self.asked.append(spans.popleft())
             self._asks.send(self.asked[-1])
+
+    def _ahead(self, left: int) -> int:
+        """How many spans it may know of where so many are left: its share of what is open, by its pace so far.
+
+        So both of us end together, also where it begins late or is slower.
+        """
+        open = left + len(self.asked)
+        self._total = max(self._total, open)
+        return max(1, min(AHEAD, open * self._folded // max(1, self._total - open)))
 
     def ready(self) -> Iterator[Part]:
         """Yield what it has folded by now."""
@@ -124,6 +134,7 @@ class Second:
                 self._give_up(f"it folds by the rules of {' '.join(said)}, and this process by {' '.join(greeting())}")
         elif said is None:
             self.asked.popleft()
+            self._folded += 1
             self._sent = set()
         else:
             self._sent.update(run.run_id for run in said.runs)

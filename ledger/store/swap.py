@@ -226,10 +226,12 @@ def _length_of(connection: sqlite3.Connection, table: str) -> int:
 
 
 def _row_length(connection: sqlite3.Connection, table: str) -> str:
-    """The characters of a row's texts, as SQL."""
-    found = connection.execute(f"PRAGMA table_info({_quoted(table)})")
+    """The characters of a row's texts, and as many as there are bytes in its numbers at most, as SQL."""
+    found = connection.execute(f"PRAGMA table_info({_quoted(table)})").fetchall()
     names = [name for _, name, kind, *_ in found if kind.upper() not in {"INTEGER", "REAL"}]
-    return " + ".join(f"coalesce(length({_quoted(name)}), 0)" for name in names) or "0"
+    return " + ".join(
+        [str(8 * (len(found) - len(names))), *(f"coalesce(length({_quoted(name)}), 0)" for name in names)]
+    )
 
 
 def _remove_some(database: SQLiteDatabase, table: str) -> tuple[int, int]:

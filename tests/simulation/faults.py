@@ -135,6 +135,7 @@ class Kernel:
                 (merging, "BATCH_EVENTS_MAX", 4),
                 (sources, "PAGE_EVENTS_MAX", 7),
                 (replay, "_RUNS_AT_ONCE", 1),
+                (replay, "_RUNS_HELD", 2),
                 (replay, "_LAST_EVENTS_MAX", 1),
                 (replay, "_AFTER", re.sub(r"LIMIT \d+", "LIMIT 2", replay._AFTER)),
                 (quiet, "disabled", True),

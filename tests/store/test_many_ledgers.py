@@ -32,7 +32,7 @@ SHARED_MEMORY = Path("/dev/shm")
 # So small that what happens lies in several pages, batches and parts.
 SMALL = [
     (sources, "PAGE_EVENTS_MAX", 3), (merging, "BATCH_EVENTS_MAX", 4), (past, "_PAGE", 3), (answers, "_PAGE", 3),
-    (replay, "_RUNS_AT_ONCE", 2),
+    (replay, "_RUNS_AT_ONCE", 2), (replay, "_RUNS_HELD", 3),
 ]  # fmt: skip
 
 # W&B ids that pass from run to run, and signs of life alone, come up too seldom among events of every kind.

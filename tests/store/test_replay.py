@@ -10,15 +10,16 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from datetime import timedelta
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import strategies as st
 
 from ledger import Ledger
@@ -30,6 +31,8 @@ from ledger.projections.run import COLUMNS, HYPERPARAMETERS
 from ledger.store import folding, replay, sqlite, swap
 from ledger.store.postgres import replaying
 from ledger.store.postgres.connection import ServerConnection
+from ledger.store.run_rows import RunRows
+from ledger.store.statements import StoredRow
 from ledger.store.tables import Projection
 from tests.behind import behind, is_url
 from tests.builders import (
@@ -89,7 +92,9 @@ BESIDE = (objective_stated, scaffolds_recorded, metrics_logged)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a replay write a few runs at a time, so that a small ledger takes many parts."""
     monkeypatch.setattr(replay, "_RUNS_AT_ONCE", 3)
+    monkeypatch.setattr(replay, "_RUNS_HELD", 6)
     monkeypatch.setattr(replay, "_ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(replay, "_TRANSACTIONS_A_CHECKPOINT", 2)
     monkeypatch.setattr(replaying, "_RUNS_AT_ONCE", 3)
     monkeypatch.setattr(replay, "_EVENTS_AT_ONCE", 4)
     monkeypatch.setattr(replay, "_LAST_EVENTS_MAX", 2)
@@ -314,7 +319,7 @@ import sys
 from ledger import Ledger
 from ledger.store import replay
 
-replay._RUNS_AT_ONCE = 5
+replay._RUNS_AT_ONCE, replay._RUNS_HELD = 5, 15
 print("ready", flush=True)
 with Ledger(sys.argv[1]) as book:
     while True:
@@ -611,11 +616,63 @@ def test_whoever_appends_fast_is_caught_up_with(path: Path, monkeypatch: pytest.
             other.append([heartbeat(step, run=run, step=step) for step in range(10)])
             checkpoint(database)
 
-        monkeypatch.setattr(sqlite.SQLiteDatabase, "checkpoint", append_and_checkpoint)
+        build = replay._build
+
+        def build_and_begin(*given: Any) -> int:
+            reached = build(*given)
+            monkeypatch.setattr(sqlite.SQLiteDatabase, "checkpoint", append_and_checkpoint)
+            return reached
+
+        monkeypatch.setattr(replay, "_build", build_and_begin)
         book.replay()
         monkeypatch.undo()
         assert next(turns) < 30
         assert book.verify(), book.verify().differences
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_runs_are_written_in_order_and_transactions_are_bounded_by_length(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neighbours lie on the same pages; and long rows come a few at a time, for others wait for each transaction."""
+    monkeypatch.setattr(replay, "_LENGTH_AT_ONCE", 2_000)
+    monkeypatch.setattr(replay, "_ROWS_AT_ONCE", 100)
+    written: list[str] = []
+    sizes: list[int] = []
+    checkpoints = [0]
+    write, write_whole, checkpoint = replay._write, replay.write_whole, sqlite.SQLiteDatabase.checkpoint
+
+    def bounded(rows: Sequence[StoredRow]) -> None:
+        sizes.append(len(rows))
+        assert sum(len(value) for row in rows[:-1] for value in row if isinstance(value, str)) < 2_000
+
+    def noting(connection: sqlite3.Connection, tables: Projection, runs: Sequence[RunRows]) -> None:
+        written.extend(run.run_id for run in runs)
+        bounded([run.row or () for run in runs])
+        write(connection, tables, runs)
+
+    def noting_rows(connection: sqlite3.Connection, table: sa.Table, rows: Sequence[StoredRow]) -> None:
+        bounded(rows)
+        write_whole(connection, table, rows)
+
+    def noting_checkpoints(database: sqlite.SQLiteDatabase) -> None:
+        checkpoints.append(len(sizes))
+        checkpoint(database)
+
+    columns = {"scaffold_id": [str(number) for number in range(20)], "smiles": ["C" * 500] * 20}
+    with Ledger(path) as book:
+        runs = [f"r{number}" for number in Random(3).sample(range(100, 200), 12)]
+        book.append([launched(run=run, config={"notes": "x" * 1_500 if run < "r150" else ""}) for run in runs])
+        book.append([launched(run="scaffolded"), scaffolds_recorded(1, run="scaffolded", columns=columns)])
+        monkeypatch.setattr(replay, "_write", noting)
+        monkeypatch.setattr(replay, "write_whole", noting_rows)
+        monkeypatch.setattr(sqlite.SQLiteDatabase, "checkpoint", noting_checkpoints)
+        assert book.replay() == 13
+        monkeypatch.undo()
+        assert book.verify()
+    assert written == [*sorted(runs[:6]), *sorted(runs[6:]), "scaffolded"]
+    assert {2, 3} <= set(sizes) <= {1, 2, 3, 4}
+    assert max(later - earlier for earlier, later in pairwise(checkpoints)) == 2
 
 
 def test_progress_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -630,4 +687,5 @@ def test_progress_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     done = [progress.done for progress in told_so_far]
     assert done == sorted(done)
+    assert len(set(done)) > 4
     assert (done[-1], told_so_far[-1].total) == (len(events), len(events))

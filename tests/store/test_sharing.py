@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from multiprocessing import Pipe
@@ -26,7 +27,8 @@ from ledger.events.times import text_of
 from ledger.store import beside, folding, prepared, replay, second, sharing, sqlite, starting
 from ledger.store.beside import File, Outbox
 from ledger.store.bounds import EVERYTHING, Bounds
-from ledger.store.folding import folded_runs
+from ledger.store.folding import Span, folded_runs
+from ledger.store.parts import Plan
 from ledger.store.run_rows import RunRows
 from ledger.store.second import Second
 from ledger.store.sqlite import SQLiteDatabase
@@ -356,7 +358,7 @@ def test_an_error_that_is_kept_keeps_no_process(many: Path, replaying: bool, mon
         raise ZeroDivisionError
 
     monkeypatch.setattr(replay if replaying else prepared, "write_runs", fails)
-    for module, name in ((replay, "_RUNS_AT_ONCE"), (replay, "_RUNS_A_PART"), (prepared, "_CHUNK")):
+    for module, name in ((replay, "_RUNS_HELD"), (replay, "_RUNS_A_PART"), (prepared, "_CHUNK")):
         monkeypatch.setattr(module, name, 1)  # so that it fails before all runs were folded
     with sharing_much() as noted, Ledger(many) as book:
         kept = None
@@ -454,6 +456,66 @@ def test_the_second_process_folds_on_while_nobody_takes_what_it_has(monkeypatch:
         folding.join(30)
         outbox.put("x" * 2_000_000)  # more than the bound, and nothing else is there
         assert len(taken.recv()) == 2_000_000
+
+
+def test_what_was_folded_is_handed_over_before_an_error_ends_the_second_process() -> None:
+    taken, told = Pipe(duplex=False)
+    with taken, told:
+
+        def fails() -> None:
+            with Outbox(told) as outbox:
+                outbox.put("x" * 500_000)
+                outbox.put("the last")
+                raise ZeroDivisionError
+
+        def fold() -> None:
+            with pytest.raises(ZeroDivisionError):
+                fails()
+
+        folding = Thread(target=fold, daemon=True)
+        folding.start()
+        folding.join(0.2)
+        assert folding.is_alive()
+        assert (len(taken.recv()), taken.recv()) == (500_000, "the last")
+        folding.join(30)
+        assert not folding.is_alive()
+
+
+def test_what_cannot_be_sent_is_an_error_of_the_second_process() -> None:
+    """Else it would wait for ever, and the first one ten minutes for it."""
+
+    class Fails:
+        def send_bytes(self, _: bytes) -> None:
+            raise MemoryError("no more")
+
+    outbox = Outbox(Fails())
+    outbox.put("lost")
+    with pytest.raises(MemoryError, match="no more"):
+        for _ in range(1000):
+            outbox.put("x" * 100_000)
+    with pytest.raises(MemoryError, match="no more"), outbox:
+        outbox.put("and again")
+
+
+@pytest.mark.parametrize("folds", [0.0, 0.1, 0.3, 0.5, 1.0, 2.0, 4.0])
+def test_a_second_process_is_asked_for_what_it_folds_meanwhile(many: Path, folds: float) -> None:
+    """It *folds* so many spans while this one folds one. However fast it is, it ends when this one does."""
+    with closing(SQLiteDatabase(str(many))) as database, database.read() as connection:
+        file = sharing._file_of(connection)
+    assert file is not None
+    spans = deque(Span(number, number, number + 1) for number in range(40))
+    with Second(file, Plan(EVERYTHING, False, 1)) as second:
+        pace = 0.0
+        while spans:
+            second.ask(spans)
+            spans.popleft()
+            pace += folds
+            while second.asked and pace >= 1:
+                second.asked.popleft()
+                second._folded += 1
+                pace -= 1
+                second.ask(spans)
+        assert len(second.asked) <= max(1.0, folds)  # what it does while this one folds one span
 
 
 def test_where_nobody_listens_any_more_the_second_process_ends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ledger.api import Ledger
-from ledger.errors import HalfConfigured, NotConfigured, Unreachable, shortened
-from ledger.settings import IN_MEMORY, OFF, is_spool
+from ledger.errors import HalfConfigured, LedgerError, NotConfigured, Unreachable, shortened
+from ledger.settings import IN_MEMORY, OFF, Settings, is_spool
+from ledger.spool.places import open_spool
 from ledger.store.filesystem import on_network
 from ledger.store.inspect import Inspection, copies_beside
 from ledger.store.sqlite import SQLITE_FIXED
@@ -70,6 +71,7 @@ def _examine(report: Report, ledger: Ledger, *, verify: bool) -> None:
         _server(report, found.server)
     else:
         _file(report, found, Path(ledger.url))
+    _spooled(report)
     for judge in (_contested, _unreadable, _ahead, _relaunched, _conflicting, _parked):
         judge(report, found)
     if damaged:
@@ -84,6 +86,23 @@ def _facts(report: Report, found: Inspection) -> None:
     report.facts["events"] = f"{found.events}"
     report.facts["runs"] = f"{found.runs}" + (f", and {found.voided} voided" if found.voided else "")
     report.facts["migrations"] = ", ".join(f"{name} ({applied_at[:10]})" for name, applied_at in found.migrations)
+
+
+def _spooled(report: Report) -> None:
+    """What lies in the spool that is fallen back to, for this ledger or another one."""
+    url = Settings.read(IN_MEMORY).spool
+    if url is None:
+        return
+    spool = open_spool(url)
+    try:
+        count = sum(1 for _ in spool.files())
+    except LedgerError:  # nothing was spooled yet, or nobody may look
+        return
+    if count:
+        report.remarks.append(
+            f"{count} file(s) lie in the spool {spool.place}, for this ledger or for others. What processes of this "
+            f"machine left for this one comes in by itself; all of it comes in with `ledger sync {spool.place}`."
+        )
 
 
 def _library(report: Report) -> None:

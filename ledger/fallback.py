@@ -82,6 +82,19 @@ class Fallback:
     def waits_in(self) -> str | None:
         return self._onward.waits_in()
 
+    def bring_in(self) -> None:
+        """Bring in what was spooled; who only asks is answered all the same where that cannot be done."""
+        if not self._spool.has_own() or not self._outage.may_be_over():
+            return
+        try:
+            self._prepare(creating=False)
+        except _AWAY as exc:
+            self._begin_outage(exc)
+        except LedgerError as exc:
+            _log.warning("%s. %s", _first_sentence(exc), self._where_it_lies())
+        else:
+            self._outage.end()
+
     def close(self) -> None:
         """Bring in what was spooled, if that is possible at once, and close both."""
         try:

@@ -100,7 +100,7 @@ class Handle:
         from ledger.fallback import Fallback
         from ledger.spool.places import spool_writer
 
-        return Fallback(straight, spool_writer(settings.spool))
+        return Fallback(straight, spool_writer(settings.spool, of=settings.url))
 
     @property
     def _database(self) -> Database:
@@ -112,9 +112,14 @@ class Handle:
             )
         return self._opened
 
-    @cached_property
+    @property
     def _answers(self) -> Answers:
-        """What this ledger answers, whatever was asked before."""
+        """What this ledger answers, whatever was asked before: also of what this process had spooled."""
+        self._sink.bring_in()
+        return self._of_the_ledger
+
+    @cached_property
+    def _of_the_ledger(self) -> Answers:
         database = self._database  # a spool has none, and needs no store to say so
         from ledger.store.answers import Answers
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -46,9 +47,24 @@ class Unproved(Exception):
 
 def prove() -> Iterator[Proof]:
     """Do every operation on a scratch ledger of its own; the caller's ledger is not touched."""
-    with tempfile.TemporaryDirectory(prefix="ledger-proof-") as folder:
+    with tempfile.TemporaryDirectory(prefix="ledger-proof-") as folder, _unheard(folder):
         for operation, step in STEPS.items():
             yield Proof(operation, step.__doc__ or "", _failure(step, Path(folder) / f"{operation}.db"))
+
+
+@contextmanager
+def _unheard(folder: str) -> Iterator[None]:
+    """Keep out of the log what is said of scratch ledgers: it is nobody's to follow."""
+
+    def is_of_others(record: logging.LogRecord) -> bool:
+        return folder not in record.getMessage()
+
+    log = logging.getLogger("ledger")
+    log.addFilter(is_of_others)
+    try:
+        yield
+    finally:
+        log.removeFilter(is_of_others)
 
 
 def _failure(step: Callable[[Ledger], None], place: Path) -> str | None:

@@ -8,7 +8,7 @@ import re
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote
 
 from ledger.errors import HalfConfigured, NotConfigured, shortened
 
@@ -19,6 +19,7 @@ __all__ = [
     "Settings",
     "is_spool",
     "location",
+    "mark_of",
     "seconds_of",
     "shown",
     "spool_location",
@@ -196,6 +197,19 @@ def shown(url: str) -> str:
     login, at, place = (plain if "@" in plain else rest).rpartition("@")
     place = place.partition("?")[0]
     return f"{scheme}://{login.partition(':')[0]}:***@{place}" if at else f"{scheme}://{place}"
+
+
+def mark_of(url: str) -> str:
+    """Return twelve hexadecimal digits that a ledger has to itself, however its place is written.
+
+    Who asks and with which password is no part of it.
+    """
+    if url.startswith("sqlite:///"):
+        place = os.path.realpath(url.removeprefix("sqlite:///"))
+    else:
+        query = parse_qs(url.partition("?")[2])
+        place = f"{shown(url).rpartition('@')[2].rpartition('//')[2]} {query.get('host')} {query.get('port')}"
+    return hashlib.sha256(os.fsencode(place)).hexdigest()[:12]
 
 
 def _configured() -> str:

@@ -39,6 +39,9 @@ class Sink(Protocol):
     def waits_in(self) -> str | None:
         """Return the spool that holds what was said here and has not come to the ledger, if there is any."""
 
+    def bring_in(self) -> None:
+        """Let the ledger know what waits for it here, where that can be done at once; whoever asks next sees it."""
+
     def close(self) -> None: ...
 
 
@@ -64,6 +67,9 @@ class Off:
 
     def waits_in(self) -> None:
         """Nothing waits where nothing is recorded."""
+
+    def bring_in(self) -> None:
+        """There is nothing to bring in."""
 
     def close(self) -> None:
         """There is nothing to close."""
@@ -100,6 +106,9 @@ class Straight:
 
     def waits_in(self) -> None:
         """Nothing waits: what is recorded is in the ledger."""
+
+    def bring_in(self) -> None:
+        """It is there already."""
 
     def close(self) -> None:
         self.database.close()
@@ -139,6 +148,9 @@ class Onward:
 
     def waits_in(self) -> str | None:
         return self._spool.place if self._spool.has_own() else None
+
+    def bring_in(self) -> None:
+        """There is no ledger to bring it into."""
 
     def close(self) -> None:
         self._spool.close()

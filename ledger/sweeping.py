@@ -53,7 +53,7 @@ class Sweeping(Handle):
         from ledger.spool.places import spool_writer
         from ledger.syncing import sync_files
 
-        spool = spool_writer(self._settings.spooling().spool or "")
+        spool = spool_writer(self._settings.spooling().spool or "", of=self._settings.url)
         try:
             if left := spool.left_on_this_host():
                 sync_files(self._database, left, spool.place)

@@ -10,12 +10,13 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ledger.errors import LedgerError
 from ledger.settings import Settings
+from ledger.sinks import Onward
 
 if TYPE_CHECKING:
     from ledger.api import Ledger
@@ -37,6 +38,31 @@ class Left:
 
     spool: str | None = None
     trouble: str | None = None
+
+
+class _Fallback:
+    """The spool that the ledger falls back to, for what the ledger refuses to take."""
+
+    def __init__(self, settings: Settings) -> None:
+        from ledger.spool.places import spool_writer
+
+        self._redacts = settings.redact
+        self._onward = Onward(spool_writer(settings.spool or "", of=settings.url))
+
+    @property
+    def spooled(self) -> str | None:
+        return self._onward.waits_in()
+
+    def append(self, events: Sequence[Event]) -> None:
+        from ledger.events import Fact
+
+        self._onward.append([Fact.of(event, redacting=self._redacts) for event in events], None)
+
+    def close(self) -> None:
+        self._onward.close()
+
+
+P = TypeVar("P", "Ledger", _Fallback)
 
 
 class Recorder:
@@ -72,7 +98,7 @@ class Recorder:
 
     def _work(self) -> None:
         with ExitStack() as stack:
-            ledger, beside = self._opened(stack, self._place), self._opened(stack, self._own_spool())
+            ledger, beside = self._opened(stack, self._ledger), self._opened(stack, self._fallback)
             places = [place for place in (ledger, beside) if place is not None]
             for making in self._made_next():
                 self._make(making, ledger)
@@ -92,18 +118,20 @@ class Recorder:
                 return
             yield making
 
-    def _opened(self, stack: ExitStack, place: str | os.PathLike[str] | None) -> Ledger | None:
-        from ledger.api import Ledger
-
+    def _opened(self, stack: ExitStack, place: Callable[[], P]) -> P | None:
         try:
-            return stack.enter_context(Ledger(place, busy_seconds_max=BUSY_SECONDS_MAX, always_spools=True))
+            return stack.enter_context(closing(place()))
         except (LedgerError, OSError) as exc:
             self._trouble = self._trouble or str(exc)
             return None
 
-    def _own_spool(self) -> str | None:
-        """The spool for what the ledger refuses to take: the one that it falls back to."""
-        return Settings.read(self._place).spooling().spool
+    def _ledger(self) -> Ledger:
+        from ledger.api import Ledger
+
+        return Ledger(self._place, busy_seconds_max=BUSY_SECONDS_MAX, always_spools=True)
+
+    def _fallback(self) -> _Fallback:
+        return _Fallback(Settings.read(self._place).spooling())
 
     def _make(self, making: Making, ledger: Ledger | None) -> None:
         try:
@@ -114,13 +142,13 @@ class Recorder:
         with self._turn:
             self._unrecorded += events
 
-    def _record(self, places: Sequence[Ledger]) -> None:
+    def _record(self, places: Sequence[Ledger | _Fallback]) -> None:
         """Record what is not recorded yet in the first place that takes it."""
         with self._turn:
             events = list(self._unrecorded)
-        for ledger in places if events else ():
+        for place in places if events else ():
             try:
-                ledger.append(events)
+                place.append(events)
             except (LedgerError, OSError) as exc:
                 self._trouble = str(exc)
             else:
@@ -141,7 +169,7 @@ class Recorder:
                     self._make(making, None)
         self._told.put(None)  # for the thread, should it ever go on
         with ExitStack() as stack:
-            spool = self._opened(stack, self._own_spool())
+            spool = self._opened(stack, self._fallback)
             if spool is not None:
                 self._record([spool])
                 self._spool = spool.spooled

@@ -23,9 +23,9 @@ class OpenFile:
     Everything here raises what the system raises.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, mark: str | None) -> None:
         make_folder(folder)
-        self.path, self._descriptor = _begun(folder)
+        self.path, self._descriptor = _begun(folder, mark)
         self._whole = True
         hold(self._descriptor)
         self._finisher = weakref.finalize(self, _seal, self._descriptor, self.path, os.getpid())
@@ -79,10 +79,10 @@ class OpenFile:
             os.close(descriptor)
 
 
-def _begun(folder: Path) -> tuple[Path, int]:
+def _begun(folder: Path, mark: str | None) -> tuple[Path, int]:
     """Create a file whose name was never there, sealed or not, and open it."""
     while True:  # each name is another one, and only a simulation's clock and chance give one twice
-        name = FileName.new()
+        name = FileName.new(mark)
         path = folder / str(name)
         if not path.with_name(str(name.seal())).exists():
             with contextlib.suppress(FileExistsError):

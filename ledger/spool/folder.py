@@ -29,10 +29,11 @@ _writers: weakref.WeakSet[FolderWriter] = weakref.WeakSet()
 
 
 class FolderWriter:
-    """The spool in one folder, which it creates on first use."""
+    """The spool in one folder, which it creates on first use; with a *mark*, what waits there for that ledger."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], mark: str | None = None) -> None:
         self._path = Path(path)
+        self._mark = mark
         self.place = str(self._path)
         self._closed = False
         self._file: OpenFile | None = None
@@ -74,7 +75,7 @@ class FolderWriter:
             else:
                 return
         self._retire()
-        self._file = OpenFile(self._path)
+        self._file = OpenFile(self._path, self._mark)
         try:
             self._file.append(data)
         except OSError:
@@ -82,7 +83,7 @@ class FolderWriter:
             raise
 
     def _append_aside(self, data: bytes) -> None:
-        file = OpenFile(self._path)
+        file = OpenFile(self._path, self._mark)
         try:
             file.append(data)
         finally:
@@ -115,8 +116,8 @@ class FolderWriter:
             self._done = [file for file in self._done if id(file) not in gone]
 
     def left_on_this_host(self) -> list[SpoolFile]:
-        """Return what writers of this host that are done, or gone, have left here."""
-        return SpoolFolder(self._path).left_on_this_host() if self._path.is_dir() else []
+        """Return what writers of this host that are done, or gone, have left here for the same ledger."""
+        return SpoolFolder(self._path).left_on_this_host(self._mark) if self._path.is_dir() else []
 
     def close(self) -> None:
         """Seal the file. Closing again does nothing."""

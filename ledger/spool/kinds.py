@@ -52,6 +52,6 @@ class SpoolWriter(Protocol):
 
     def forget(self, files: Iterable[Spooled]) -> None: ...
     def left_on_this_host(self) -> Sequence[Spooled]:
-        """Return what writers of this host that are done, or gone, have left there."""
+        """Return what writers of this host that are done, or gone, have left there for the same ledger."""
 
     def close(self) -> None: ...

@@ -4,7 +4,8 @@
     HOST.BOOT.PID.PART.jsonl          sealed: it never changes again
 
 PART makes the name unique for ever, so that a file which was moved in and removed does not come back
-as another one.
+as another one. Where what is in it waits for a certain ledger, PART ends in `-` and that ledger's mark: several may
+have one folder to fall back to, and nobody brings in what is another's.
 """
 
 from __future__ import annotations
@@ -34,11 +35,12 @@ class FileName:
     sealed: bool
 
     @classmethod
-    def new(cls) -> FileName:
-        """Return a name for a file that this process begins."""
+    def new(cls, mark: str | None = None) -> FileName:
+        """Return a name for a file that this process begins, for the ledger of this mark."""
         host, boot_id = _here()
         # Of an event's id it has the order of time and the randomness.
-        return cls(host, boot_id, os.getpid(), origin.new_event_id().replace("-", ""), sealed=False)
+        part = origin.new_event_id().replace("-", "")
+        return cls(host, boot_id, os.getpid(), part if mark is None else f"{part}-{mark}", sealed=False)
 
     @classmethod
     def parsed(cls, text: str) -> FileName | None:
@@ -53,6 +55,11 @@ class FileName:
 
     def seal(self) -> FileName:
         return replace(self, sealed=True)
+
+    @property
+    def mark(self) -> str | None:
+        """The ledger that it waits for."""
+        return self.part.partition("-")[2] or None
 
     def of_this_host(self) -> bool:
         return self.host == _here()[0]

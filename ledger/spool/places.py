@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ledger.settings import shown, spool_location
+from ledger.settings import is_spool, mark_of, shown, spool_location
 from ledger.spool.folder import FolderWriter
 from ledger.spool.kinds import Spool, SpoolWriter
 from ledger.spool.reading import SpoolFolder
@@ -22,10 +22,13 @@ def open_spool(place: str | os.PathLike[str]) -> Spool:
     return SpoolFolder(url.removeprefix("spool://"))
 
 
-def spool_writer(url: str) -> SpoolWriter:
-    """Return the spool at a URL, for writing. Raises MissingExtra where S3 is meant and boto3 is missing."""
+def spool_writer(url: str, *, of: str | None = None) -> SpoolWriter:
+    """Return the spool at a URL, for writing; *of* is the URL of the ledger that what it takes will wait for.
+
+    Raises MissingExtra where S3 is meant and boto3 is missing.
+    """
     if url.startswith("s3:"):
         from ledger.spool.s3 import BucketWriter
 
         return BucketWriter(shown(url))
-    return FolderWriter(url.removeprefix("spool://"))
+    return FolderWriter(url.removeprefix("spool://"), None if of is None or is_spool(of) else mark_of(of))

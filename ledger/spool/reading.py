@@ -47,9 +47,9 @@ class SpoolFolder:
             for number, line in file.lines():
                 yield file.name, number, line
 
-    def left_on_this_host(self) -> list[SpoolFile]:
-        """Return the files of this host that nobody writes to any more."""
-        return [file for file in self.files() if file.is_of_this_host() and file.is_at_rest()]
+    def left_on_this_host(self, mark: str | None) -> list[SpoolFile]:
+        """Return the files of this host that wait for the ledger of this mark, and that nobody writes to any more."""
+        return [file for file in self.files() if file.mark == mark and file.is_of_this_host() and file.is_at_rest()]
 
 
 class SpoolFile:
@@ -85,6 +85,10 @@ class SpoolFile:
         except OSError:  # somebody else has removed it, or we may not
             return False
         return True
+
+    @property
+    def mark(self) -> str | None:
+        return None if self._said is None else self._said.mark
 
     def is_of_this_host(self) -> bool:
         return self._said is not None and self._said.of_this_host()

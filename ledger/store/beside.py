@@ -71,7 +71,7 @@ class Outbox:
         self._told = told
         self._waiting: deque[bytes] = deque()
         self._bytes = 0
-        self._failure: BaseException | None = None
+        self._is_over = False
         self._changed = Condition()
         Thread(target=self._send_all, daemon=True).start()
 
@@ -83,31 +83,35 @@ class Outbox:
     ) -> None:
         if not isinstance(exc, EOFError):  # who asks has gone, and takes nothing any more
             with self._changed:
-                self._changed.wait_for(lambda: self._failure or not self._waiting)
+                self._changed.wait_for(lambda: self._is_over or not self._waiting)
 
     def put(self, said: object) -> None:
         """Send it when those before it are sent. Raises BrokenPipeError where nobody listens any more."""
         message = dumps(said, HIGHEST_PROTOCOL)
         with self._changed:
-            self._changed.wait_for(lambda: self._failure or self._bytes < HELD_BYTES_MAX)
-            if self._failure:
-                raise self._failure
+            self._changed.wait_for(lambda: self._is_over or self._bytes < HELD_BYTES_MAX)
+            if self._is_over:
+                raise BrokenPipeError
             self._waiting.append(message)
             self._bytes += len(message)
             self._changed.notify_all()
 
     def _send_all(self) -> None:
-        failure = None
-        while failure is None:
+        try:
+            with suppress(OSError):  # nobody listens; whatever else it is, the thread says so on stderr
+                self._send_on()
+        finally:
+            with self._changed:
+                self._is_over = True
+                self._changed.notify_all()
+
+    def _send_on(self) -> None:
+        while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting)
                 message = self._waiting[0]
-            try:
-                self._told.send_bytes(message)
-            except BaseException as exc:  # noqa: BLE001 -- whatever it is, nothing more is sent
-                failure = exc
+            self._told.send_bytes(message)
             with self._changed:
-                self._failure = failure
                 self._waiting.popleft()
                 self._bytes -= len(message)
                 self._changed.notify_all()

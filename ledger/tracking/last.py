@@ -97,7 +97,7 @@ def save(plan: Plan, events: Sequence[Event]) -> bool:
     own = replace(settings, spool=None).spooling().spool
     places = [place for place in dict.fromkeys([named, own]) if place is not None]
     facts = [Fact.of(event, redacting=settings.redact) for event in events]
-    place = next((place for place in places if _put(place, facts)), None)
+    place = next((place for place in places if _put(place, facts, of=settings.url)), None)
     if place is None:
         _log.error("run %s: %d event(s) are lost: no spool takes them", plan.said.run_id, len(events))
         return False
@@ -108,7 +108,7 @@ def save(plan: Plan, events: Sequence[Event]) -> bool:
     return True
 
 
-def _put(place: str, facts: Sequence[Fact]) -> bool:
+def _put(place: str, facts: Sequence[Fact], *, of: str) -> bool:
     """Append to a spool, for a bounded time: a bucket may never answer."""
     done: list[bool] = []
 
@@ -116,7 +116,7 @@ def _put(place: str, facts: Sequence[Fact]) -> bool:
         from ledger.spool.places import spool_writer
 
         try:
-            writer = spool_writer(place)
+            writer = spool_writer(place, of=of)
             writer.append(facts)
             writer.close()
         except (LedgerError, OSError) as exc:

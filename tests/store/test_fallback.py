@@ -35,6 +35,7 @@ from ledger.errors import (
     RunNotFound,
 )
 from ledger.events import Fact, Started
+from ledger.settings import location, mark_of
 from ledger.spool.reading import SpoolFolder
 from ledger.store import documented
 from tests.builders import completed, heartbeat, launched, moment, shown, started, told, trials
@@ -108,6 +109,11 @@ def _put(path: Path, file: Path) -> None:
 
 
 AWAY = {"locked": locked, "vanished": vanished, "damaged": damaged}
+
+
+def of(path: Path) -> str:
+    """Return the part of a file's name that says that it waits for this ledger."""
+    return f"p-{mark_of(location(path))}"
 
 
 def spooled(spool: Path) -> list[dict[str, Any]]:
@@ -390,7 +396,7 @@ def test_what_is_refused_when_it_is_brought_in_is_said(
     with locked(path):
         book.append(heartbeat(0, run="known", number=7, step=1))
     book.append(heartbeat(1, run="known"))
-    put(spool, name_of(sealed=True), end="garbage\n")
+    put(spool, name_of(part=of(path), sealed=True), end="garbage\n")
     with Ledger(path) as another:
         another.append(heartbeat(2, run="known"))
     conflict, garbage = (text for text in caplog.messages if "spooled event" in text)
@@ -402,27 +408,88 @@ def test_what_is_refused_when_it_is_brought_in_is_said(
 
 def test_the_first_write_of_a_process_takes_over_what_others_left(path: Path, spool: Path) -> None:
     """Sealed files and those of the dead of this host, and nothing else: not what somebody still writes to."""
-    put(spool, name_of(sealed=True), launched(0, run="sealed"))
-    put(spool, name_of(), launched(0, run="dead"), end='{"torn')
+    put(spool, name_of(part=of(path), sealed=True), launched(0, run="sealed"))
+    put(spool, name_of(part=of(path)), launched(0, run="dead"), end='{"torn')
     kept = [
-        put(spool, name_of(pid=os.getppid()), launched(0, run="alive")),
-        put(spool, name_of("elsewhere", "b", 1, sealed=True), launched(0, run="another host")),
+        put(spool, name_of(part=of(path), pid=os.getppid()), launched(0, run="alive")),
+        put(spool, name_of("elsewhere", "b", 1, of(path), sealed=True), launched(0, run="another host")),
     ]
     with Ledger(path) as book:
         book.insert_run("mine", None, {})
         assert {row["run_id"] for row in book.query_runs()} == {"mine", "sealed", "dead"}
-        put(spool, name_of(sealed=True), launched(0, run="later"))
+        put(spool, name_of(part=of(path), sealed=True), launched(0, run="later"))
         book.insert_run("mine too", None, {})
 
         assert "later" not in {row["run_id"] for row in book.query_runs()}, "once a process"
     assert set(kept) <= set(spool.iterdir())
 
 
+def test_what_waits_for_another_ledger_is_left_to_it(path: Path, spool: Path, tmp_path: Path) -> None:
+    """Several have one folder to fall back to; and what was recorded to a spool of that name says of no ledger."""
+    with Ledger(path) as book, Ledger(tmp_path / "other.db") as other:
+        book.insert_run("r", None, {})
+        other.init_db()
+    with locked(path), Ledger(path, busy_seconds_max=BUSY_SECONDS) as book:
+        book.annotate("r", note="said to the first")
+    with Ledger(f"spool://{spool}") as meant:
+        meant.annotate("s", note="said to a spool")
+    with Ledger(tmp_path / "other.db") as other:
+        other.insert_run("o", None, {})
+        assert [run["run_id"] for run in other.query_runs()] == ["o"]
+    assert len(spooled(spool)) == 2
+    linked = tmp_path / "link"
+    linked.symlink_to(path.parent)
+    with Ledger(linked / path.name) as book:
+        book.annotate("r", note="again")
+        assert [event.type for event in book.events()] == ["launched", "annotated", "annotated"]
+    (left,) = spooled(spool)
+    assert left["run_id"] == "s"
+
+
+@pytest.mark.parametrize(
+    ("one", "another", "same"),
+    [
+        ("postgresql://a:b@host/x", "postgresql://c@host/x?sslmode=require", True),
+        ("postgresql+psycopg://host/x", "postgresql://host/x?password=secret", True),
+        ("postgresql://host/x", "postgresql://host/y", False),
+        ("postgresql://host/x", "postgresql://host:5433/x", False),
+        ("postgresql:///x?host=/run/a", "postgresql:///x?host=/run/b", False),
+    ],
+)
+def test_a_ledger_has_one_mark_whoever_asks(one: str, another: str, same: bool) -> None:
+    assert (mark_of(one) == mark_of(another)) is same
+
+
+def test_the_doctors_scratch_ledgers_take_nothing_over(path: Path, spool: Path, capfd: Any) -> None:
+    with Ledger(path) as book:
+        book.insert_run("r", None, {})
+    with locked(path), Ledger(path, busy_seconds_max=BUSY_SECONDS) as book:
+        book.update_run_status("r", "completed")
+    assert main(["--db", str(path), "doctor"]) == 0
+    said = capfd.readouterr()
+    assert "ledger-proof" not in said.out + said.err
+    assert f"1 file(s) lie in the spool {spool}" in said.out
+    assert len(spooled(spool)) == 1
+    with Ledger(path) as book:
+        book.init_db()
+        assert (book.get_run("r") or {})["status"] == "completed"
+
+
+def test_whoever_asks_sees_what_this_process_has_spooled(book: Ledger, path: Path, spool: Path) -> None:
+    """Also where nothing is recorded any more; while the ledger is away, it is answered as far as it can be."""
+    with locked(path):
+        book.insert_run("late", None, {})
+        assert book.get_run("late") is None
+        assert book.spooled is not None
+    assert book.get_run("late") is not None
+    assert (book.spooled, spooled(spool)) == (None, [])
+
+
 def test_a_take_over_that_fails_disturbs_nobody(
     path: Path, spool: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The call records what it has to record."""
-    put(spool, name_of(sealed=True), launched(0, run="left"))
+    put(spool, name_of(part=of(path), sealed=True), launched(0, run="left"))
 
     def fail(*_: object) -> int:
         raise LedgerBusy("there")
@@ -666,7 +733,7 @@ def test_ones_own_word_counts_over_what_is_taken_over(path: Path, spool: Path) -
     """What another process of this host left, by a clock that was ahead, does not hide the status that a call says."""
     with Ledger(path) as book:
         book.insert_run("r", None, {})
-    put(spool, name_of(), completed(10 * 365 * 86400, run="r"))
+    put(spool, name_of(part=of(path)), completed(10 * 365 * 86400, run="r"))
     with Ledger(path) as book:
         book.update_run_status("r", "running")
         row = book.get_run("r")
@@ -679,7 +746,7 @@ def test_a_launch_that_another_process_left_is_known_to_the_first_call(path: Pat
     """A launcher that found no ledger is gone; the training that it started finds one, and its run."""
     with Ledger(path) as book:
         book.init_db()
-    put(spool, name_of(sealed=True), launched(0, run="r"))
+    put(spool, name_of(part=of(path), sealed=True), launched(0, run="r"))
     with Ledger(path) as book:
         book.update_run_status("r", "running")
 

@@ -481,7 +481,8 @@ def test_what_was_folded_is_handed_over_before_an_error_ends_the_second_process(
         assert not folding.is_alive()
 
 
-def test_what_cannot_be_sent_is_an_error_of_the_second_process() -> None:
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_what_cannot_be_sent_ends_the_second_process() -> None:
     """Else it would wait for ever, and the first one ten minutes for it."""
 
     class Fails:
@@ -490,10 +491,10 @@ def test_what_cannot_be_sent_is_an_error_of_the_second_process() -> None:
 
     outbox = Outbox(Fails())
     outbox.put("lost")
-    with pytest.raises(MemoryError, match="no more"):
+    with pytest.raises(BrokenPipeError):
         for _ in range(1000):
             outbox.put("x" * 100_000)
-    with pytest.raises(MemoryError, match="no more"), outbox:
+    with pytest.raises(BrokenPipeError), outbox:
         outbox.put("and again")
 
 

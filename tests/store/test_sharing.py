@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -481,9 +482,10 @@ def test_what_was_folded_is_handed_over_before_an_error_ends_the_second_process(
         assert not folding.is_alive()
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_what_cannot_be_sent_ends_the_second_process() -> None:
+def test_what_cannot_be_sent_ends_the_second_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else it would wait for ever, and the first one ten minutes for it."""
+    said: list[str] = []  # on stderr, whose last words the first one tells
+    monkeypatch.setattr(threading, "excepthook", lambda failure: said.append(str(failure.exc_value)))
 
     class Fails:
         def send_bytes(self, _: bytes) -> None:
@@ -496,6 +498,7 @@ def test_what_cannot_be_sent_ends_the_second_process() -> None:
             outbox.put("x" * 100_000)
     with pytest.raises(BrokenPipeError), outbox:
         outbox.put("and again")
+    assert said == ["no more"]
 
 
 @pytest.mark.parametrize("folds", [0.0, 0.1, 0.3, 0.5, 1.0, 2.0, 4.0])

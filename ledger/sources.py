@@ -10,7 +10,9 @@ from pathlib import Path
 from ledger.errors import FileUnreadable, InvalidValue, LedgerUnreachable, MissingExtra
 from ledger.settings import is_spool, location, shown
 from ledger.spool.kinds import Spool, Spooled
+from ledger.spool.naming import FileName
 from ledger.spool.places import open_spool
+from ledger.spool.reading import OneFile
 from ledger.store.merging import Arrival, Refusal, Source, arriving
 from ledger.store.sources import opened_file
 
@@ -31,6 +33,8 @@ def opened_source(place: str | os.PathLike[str]) -> AbstractContextManager[Sourc
         raise LedgerUnreachable(f"{shown(url)}: nothing is merged from there; {_WANTED}.")
     if not path.is_file():
         raise InvalidValue("SOURCE", shown(url), _WANTED)
+    if FileName.parsed(path.name) is not None:  # whose last line may be torn
+        return nullcontext(_Spooled(OneFile(path)))
     return opened_file(path)
 
 

@@ -15,7 +15,7 @@ from ledger.errors import FileUnreadable, LedgerUnreachable
 from ledger.spool.locking import hold
 from ledger.spool.naming import FileName
 
-__all__ = ["SpoolFile", "SpoolFolder", "complete_lines"]
+__all__ = ["OneFile", "SpoolFile", "SpoolFolder", "complete_lines"]
 
 _SUFFIX = ".jsonl"
 
@@ -50,6 +50,17 @@ class SpoolFolder:
     def left_on_this_host(self, mark: str | None) -> list[SpoolFile]:
         """Return the files of this host that wait for the ledger of this mark, and that nobody writes to any more."""
         return [file for file in self.files() if file.mark == mark and file.is_of_this_host() and file.is_at_rest()]
+
+
+class OneFile:
+    """One file of a spool, by itself."""
+
+    def __init__(self, path: Path) -> None:
+        self.place = str(path)
+        self._file = SpoolFile(path)
+
+    def files(self) -> Iterator[SpoolFile]:
+        yield self._file
 
 
 class SpoolFile:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import groupby
@@ -16,13 +16,15 @@ from ledger.projections.explain import EXPLAINED
 from ledger.store.bounds import EVERYTHING
 from ledger.store.prepared import prepared
 from ledger.store.statements import Connection, Row, compiled
-from ledger.store.tables import PROJECTION, training_runs, voided_runs
+from ledger.store.tables import PROJECTION, training_claims, training_heads, training_runs, voided_runs
+from ledger.store.tracked import DERIVED
 
 __all__ = ["A_ROW", "Change", "changes"]
 
 A_ROW = "a row"
 _STORED, _COMPUTED = 0, 1
 _TABLES = (training_runs, voided_runs)
+_KEPT = {training_claims: training_claims.columns.keys(), training_heads: DERIVED}
 
 # Whose row it is, whether stored or computed, in which table, and the row.
 Found = tuple[str, int, str, Row]
@@ -52,6 +54,22 @@ def changes(connection: Connection) -> Iterator[Change]:
         for detail, table in PROJECTION.details():
             sides_of = [reading.enter_context(closing(_rows(of, table, side))) for of, side in sides]
             yield from _beside(heapq.merge(*sides_of, key=lambda found: _key(detail, found)), detail)
+        for table, names in _KEPT.items():
+            sides_of = [reading.enter_context(closing(_rows(of, table, side))) for of, side in sides]
+            yield from _kept(heapq.merge(*sides_of, key=itemgetter(0)), table, names)
+
+
+def _kept(every: Iterable[Found], table: sa.Table, names: Sequence[str]) -> Iterator[Change]:
+    """What differs in a table that the ledger keeps for itself, of one row a run."""
+    for run_id, found in groupby(every, key=itemgetter(0)):
+        rows = {side: row for _, side, _, row in found}
+        if len(rows) == 2:
+            stored, computed = rows[_STORED], rows[_COMPUTED]
+            for name in names:
+                if stored[name] != computed[name]:
+                    yield Change(run_id, f"{table.name}, {name}", stored[name], computed[name])
+        elif table is training_claims:  # a head that is there or not is evidence, which a replay leaves as it is
+            yield Change(run_id, table.name, *(A_ROW if side in rows else None for side in (_STORED, _COMPUTED)))
 
 
 def _key(detail: Detail, found: Found) -> tuple[str, str]:

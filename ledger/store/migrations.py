@@ -124,6 +124,21 @@ def creating(table: sa.Table) -> list[str]:
     return [made, *(_index(index) for index in sorted(table.indexes, key=lambda index: str(index.name)))]
 
 
+def make_what_is_missing(connection: sqlite3.Connection) -> None:
+    """Make anew, empty, what somebody dropped of what follows from events, in the open transaction.
+
+    Heads are left: that one is missing is evidence.
+    """
+    there = _names(connection)
+    for table in tables.PROJECTION[:-1]:
+        names = [table.name, *sorted(str(index.name) for index in table.indexes)]
+        for name, statement in zip(names, creating(table), strict=True):
+            if name not in there:
+                connection.execute(statement)
+    if "training_timeline" not in there:
+        connection.execute(tables.TIMELINE)
+
+
 def _index(index: sa.Index) -> str:
     return str(CreateIndex(index).compile(dialect=sqlite.dialect()))
 

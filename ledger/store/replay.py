@@ -24,6 +24,7 @@ from ledger.store.bounds import Bounds, newest_position
 from ledger.store.database import Database
 from ledger.store.evidence import keep_evidence, suspects
 from ledger.store.folding import folded_runs
+from ledger.store.migrations import make_what_is_missing
 from ledger.store.parts import Part, in_parts
 from ledger.store.projector import Projector
 from ledger.store.reading import EVENT_COLUMNS, FACT_COLUMNS, fact_of
@@ -71,6 +72,8 @@ def replay(database: Database, watcher: Watcher | None = None) -> int:
 
 
 def _replay_file(database: SQLiteDatabase, watcher: Watcher | None) -> int:
+    with database.write() as connection:
+        make_what_is_missing(connection)
     with database.read() as connection:
         copied = exchangeable(connection) if database.path != MEMORY else None
     if copied is None or not _exchanged(database, copied, watcher):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ledger.errors import (
@@ -15,6 +15,7 @@ from ledger.errors import (
     LedgerUnreachable,
     NotALedger,
 )
+from ledger.store.tables import PROJECTION
 from ledger.store.undecodable import NO_UTF_8
 
 __all__ = ["forked_meanwhile", "is_busy", "translating"]
@@ -36,6 +37,8 @@ def translating(place: str) -> Iterator[None]:
 
 def translated(exc: sqlite3.Error | OSError, place: str) -> LedgerError | None:
     text = str(exc)
+    if isinstance(exc, BrokenPipeError):  # of who reads what we write: nothing is wrong with the ledger
+        return None
     if isinstance(exc, OSError):
         return LedgerUnreachable(f"{place}: {exc.strerror or text}. {_MEND}")
     for words, make in _TRANSLATIONS:
@@ -64,7 +67,11 @@ def _unreachable(place: str, text: str) -> LedgerError:
     )
 
 
-_TRANSLATIONS = (
+def _lacks_what_is_derived(place: str, text: str) -> LedgerError:
+    return LedgerDamaged(f"{place} lacks a projected table ({text}). `ledger replay` makes it anew of the events.")
+
+
+_TRANSLATIONS: tuple[tuple[str, Callable[[str, str], LedgerError]], ...] = (
     ("closed database", lambda place, text: LedgerClosed()),  # by another thread, or a signal handler
     ("append-only", lambda place, text: AppendOnly()),
     ("locked", lambda place, text: LedgerBusy(place)),
@@ -81,6 +88,10 @@ _TRANSLATIONS = (
         ),
     ),
     ("no such table: replaying_", lambda place, text: LedgerBusy(place, by="another replay, which overtook this one")),
+    *(
+        (f"no such table: {name}", _lacks_what_is_derived)
+        for name in (*(table.name for table in PROJECTION[:-1]), "training_timeline")
+    ),
     (
         "no such table",
         lambda place, text: LedgerDamaged(

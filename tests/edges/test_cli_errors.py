@@ -158,13 +158,14 @@ def test_the_process_ends_with_the_exit_code(place: str, words: list[str], code:
     assert process.returncode == code
 
 
-def test_a_reader_that_has_enough_is_no_error(path: Path) -> None:
+@pytest.mark.parametrize("words", [("events", "--json"), ("export", "-")], ids=str)
+def test_a_reader_that_has_enough_is_no_error(path: Path, words: tuple[str, ...]) -> None:
     """`ledger events | head -1` prints one line, and nobody complains."""
     with Ledger(path) as book:
         book.insert_run("r1", None, {})
         for number in range(300):
             book.annotate("r1", "x" * 1000, number=number)
-    process = shell("--db", str(path), "events", "--json")
+    process = shell("--db", str(path), *words)
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.readline()

@@ -54,6 +54,28 @@ def read_better(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(HYPERPARAMETERS, "batch_size", better)
 
 
+def test_what_the_ledger_keeps_for_itself_is_shown_too(place: str) -> None:
+    """Claims, and what a head carries beside the row: `verify` finds it, a replay mends it, and so it is seen before."""
+    with Ledger(place) as book:
+        book.append([wandb_attached(number, run=f"r{number}", wandb_run_id=f"w{number}") for number in range(4)])
+        with behind(place) as db:
+            (beside,) = db.execute("SELECT beside FROM training_heads WHERE run_id = 'r0'").fetchone()
+        edit(
+            place,
+            "UPDATE training_claims SET wandb_run_id = 'q' WHERE run_id = 'r1'",
+            "DELETE FROM training_claims WHERE run_id = 'r2'",
+            "UPDATE training_heads SET beside = '{}' WHERE run_id = 'r0'",
+        )
+        assert list(book.replay(dry_run=True)) == [
+            Change("r1", "training_claims, wandb_run_id", "q", "w1"),
+            Change("r2", "training_claims", None, A_ROW),
+            Change("r0", "training_heads, beside", "{}", beside),
+        ]
+        assert not book.verify()
+        book.replay()
+        assert (list(book.replay(dry_run=True)), bool(book.verify())) == ([], True)
+
+
 def rows(book: Ledger) -> list[dict[str, object]]:
     return book.query_runs(limit=None, include_voided=True, order_by="run_id")
 

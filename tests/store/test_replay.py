@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from ledger import Ledger
 from ledger.doctor import examine
-from ledger.errors import LedgerBusy
+from ledger.errors import LedgerBusy, LedgerDamaged
 from ledger.events import Event
 from ledger.progress import Progress
 from ledger.projections.run import COLUMNS, HYPERPARAMETERS
@@ -33,7 +33,7 @@ from ledger.store.postgres import replaying
 from ledger.store.postgres.connection import ServerConnection
 from ledger.store.run_rows import RunRows
 from ledger.store.statements import StoredRow
-from ledger.store.tables import Projection
+from ledger.store.tables import PROJECTION, Projection
 from tests.behind import behind, is_url
 from tests.builders import (
     annotated,
@@ -628,6 +628,23 @@ def test_whoever_appends_fast_is_caught_up_with(path: Path, monkeypatch: pytest.
         monkeypatch.undo()
         assert next(turns) < 30
         assert book.verify(), book.verify().differences
+
+
+@pytest.mark.parametrize("table", [*PROJECTION[:-1], None], ids=str)
+def test_what_somebody_dropped_is_made_anew(path: Path, table: sa.Table | None) -> None:
+    """All that follows from events can be thrown away; whoever misses it is told of `ledger replay`."""
+    with Ledger(path) as book:
+        book.append(some_runs(9))
+        before, was = shown(book), schema(path)
+    view = "DROP VIEW training_timeline"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(view if table is None else f"DROP TABLE {table.name}")
+    with Ledger(path) as book:
+        if table is not None:
+            with pytest.raises(LedgerDamaged, match=f"no such table: {table.name}.*`ledger replay`"):
+                book.verify()
+        assert book.replay() == 9
+        assert (bool(book.verify()), shown(book), schema(path)) == (True, before, was)
 
 
 @pytest.mark.usefixtures("small_parts")

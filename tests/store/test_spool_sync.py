@@ -140,6 +140,15 @@ def test_a_torn_tail_is_left_out(book: Ledger, folder: Path) -> None:
     assert [event.type for event in book.events()] == ["launched"]
 
 
+def test_a_torn_tail_of_one_file_that_is_merged_is_left_out(book: Ledger, folder: Path) -> None:
+    """By its name it is a file of a spool; an export that is cut off lacks something, and says so."""
+    file = put(folder, name_of(), launched(0, run="r"), end='{"event')
+    merged = book.merge(file)
+    assert (merged.events, merged.new, merged.refused) == (1, 1, 0)
+    merged = book.merge(file.rename(folder / "export.jsonl"))
+    assert (merged.known, merged.refused) == (1, 1)
+
+
 def test_what_is_no_event_is_refused_and_the_rest_arrives(book: Ledger, folder: Path) -> None:
     """The answer says where and why; an id with other content is kept aside."""
     book.append(started(0, number=1))

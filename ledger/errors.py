@@ -246,7 +246,7 @@ class LedgerUnreachable(Unreachable):
 
 class LedgerBusy(LedgerUnreachable):
     def __init__(self, place: str, seconds: float | None = None, by: str = "another process") -> None:
-        since = "" if seconds is None else f" for {seconds:.0f} s"
+        since = "" if seconds is None else f" for {round(seconds, 1):g} s"
         found = (
             "in the server's pg_locks and pg_stat_activity" if "://" in place else "with `fuser` or `lsof` on that file"
         )

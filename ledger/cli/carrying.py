@@ -70,7 +70,7 @@ def _say_merged(source: str, merged: Merged) -> None:
         say(visible(f"  refused: {refusal.where}{event}: {' '.join(refusal.reason.split())}"))
     if merged.refused > len(merged.refusals):
         say(f"  and {merged.refused - len(merged.refusals)} more")
-    say("  every well-formed event of it is here, with the same digest")
+    say("  every event of it that was not refused is here, with the same digest")
 
 
 def copy(said: Namespace) -> int:

@@ -48,7 +48,7 @@ def export(
     with database.snapshot() as connection:
         try:
             with finished_file(target, "FILE") as unfinished, unfinished.open("wb") as file:
-                counts = _write_into(file, connection, watcher, zipped=target.suffix == ".gz")
+                counts = _write_into(file, connection, watcher, zipped=target.suffix.lower() == ".gz")
         except OSError as exc:
             raise LedgerUnreachable(f"{target}: {exc.strerror}. Mend the place, then do the same again.") from exc
     return Exported(target, *counts)

@@ -17,8 +17,8 @@ from typing import Protocol
 from ledger.store.translation import forked_meanwhile
 
 __all__ = [
-    "Identity", "Reader", "at_forks", "connect", "disown", "identity", "in_transaction", "keep", "refuse_disowned",
-    "stop",
+    "Identity", "Lendable", "Reader", "at_forks", "connect", "disown", "identity", "in_transaction", "keep",
+    "refuse_disowned", "stop",
 ]  # fmt: skip
 
 Identity = tuple[int, int]  # device and inode: a file may be replaced by another of its name
@@ -45,14 +45,25 @@ def refuse_disowned(path: str) -> None:
         raise forked_meanwhile(path)
 
 
-def connect(path: str, *, timeout_seconds: float = 30.0) -> sqlite3.Connection:
+class Lendable(sqlite3.Connection):
+    """A connection; whoever it *is_lent* to does not close it."""
+
+    is_lent = False
+
+    def close(self) -> None:
+        if self.is_lent:
+            raise sqlite3.ProgrammingError("this connection is lent, and the ledger's to close")
+        super().close()
+
+
+def connect(path: str, *, timeout_seconds: float = 30.0) -> Lendable:
     """Return a connection that begins no transactions of its own and may move between threads.
 
     Raises LedgerUnreachable for a file that was open in this process's parent while it forked.
     """
     refuse_disowned(path)
     return sqlite3.connect(
-        path, timeout=timeout_seconds, isolation_level=None, check_same_thread=False, cached_statements=256
+        path, timeout_seconds, isolation_level=None, check_same_thread=False, factory=Lendable, cached_statements=256
     )
 
 

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import cast
 
+from ledger.store.forking import Lendable
 from ledger.store.statements import Connection, on_server
 from ledger.store.tables import metadata
 
@@ -42,13 +43,13 @@ def attempt(handler: Callable[[], object]) -> Exception | None:
 def attempt_within(connection: Connection, handler: Callable[[], object]) -> Exception | None:
     """Do the same inside the open transaction: what a handler that failed has written is taken back."""
     if not on_server(connection):
-        return _attempt_on_file(cast("sqlite3.Connection", connection), handler)
+        return _attempt_on_file(cast("Lendable", connection), handler)
     from ledger.store.postgres.own_tables import attempt_on_server
 
     return attempt_on_server(connection, handler)
 
 
-def _attempt_on_file(connection: sqlite3.Connection, handler: Callable[[], object]) -> Exception | None:
+def _attempt_on_file(connection: Lendable, handler: Callable[[], object]) -> Exception | None:
     refused: list[int] = []
 
     def allows(action: int, first: str | None, second: str | None, *_: str | None) -> int:
@@ -63,9 +64,11 @@ def _attempt_on_file(connection: sqlite3.Connection, handler: Callable[[], objec
     connection.execute(f"SAVEPOINT {SAVEPOINT}")
     kept = connection.row_factory, connection.text_factory
     connection.set_authorizer(allows)
+    connection.is_lent = True
     try:
         failure = attempt(handler)
     finally:
+        connection.is_lent = False
         connection.set_authorizer(None)
         connection.row_factory, connection.text_factory = kept
     return _ended(connection, failure, refused=bool(refused))

@@ -55,6 +55,8 @@ class Connection(Protocol):
 class Server(Connection, Protocol):
     """One to a server, where a whole answer is held in memory, were it not asked for pages."""
 
+    is_lent: bool
+
     @property
     def is_idle(self) -> bool: ...
     @property

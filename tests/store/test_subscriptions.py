@@ -393,6 +393,20 @@ def test_a_handler_cannot_end_the_transaction(book: Ledger, path: Path, way: str
     assert kept(path) == []
 
 
+def test_a_handler_that_closes_the_connection_is_parked_and_the_ledger_goes_on(book: Ledger, place: str) -> None:
+    """As `with closing(connection)` does; what it wrote is taken back."""
+    book.append([launched(), started()])
+
+    def handle(event: Recorded, connection: Any) -> None:
+        keep(event, connection)
+        connection.close()
+
+    assert slack(book).for_each(handle, together=True) == 0
+    assert len(slack(book).parked()) == 2
+    book.append(heartbeat())
+    assert (kept(place), slack(book).position, book.verify().differences) == ([], 2, ())
+
+
 @in_a_file
 @pytest.mark.parametrize("swallows", [False, True])
 def test_a_statement_that_rolls_all_back_is_a_failure(book: Ledger, path: Path, swallows: bool) -> None:

@@ -39,6 +39,12 @@ class ServerConnection(psycopg.Connection[StoredRow]):
         None  # who says nothing for longer is taken for lost; None for as long as it takes
     )
     is_lost = False  # whether that has happened, or the line broke
+    is_lent = False  # to a handler, who does not close it
+
+    def close(self) -> None:
+        if self.is_lent:
+            raise psycopg.ProgrammingError("this connection is lent, and the ledger's to close")
+        super().close()
 
     def wait(self, gen: PQGen[T], interval: float = _LOOKS_SECONDS, timeout: float | None = None) -> T:
         """Wait for the server's answer, as every use of the connection does."""
@@ -56,7 +62,7 @@ class ServerConnection(psycopg.Connection[StoredRow]):
             while True:
                 ready = yield waiting_for
                 if not ready and time.monotonic() > until:
-                    self.close()
+                    super().close()
                     raise psycopg.OperationalError(f"timeout: the server has said nothing for {seconds_max:.0f} s")
                 waiting_for = gen.send(ready)
         except StopIteration as end:

@@ -32,7 +32,11 @@ def attempt_on_server(connection: Server, handler: Callable[[], object]) -> Exce
     """Return what a handler raised, or did that is not its own; what it has written is then taken back."""
     before = _written(connection)
     connection.execute(f"SAVEPOINT {SAVEPOINT}")
-    failure = attempt(handler)
+    connection.is_lent = True
+    try:
+        failure = attempt(handler)
+    finally:
+        connection.is_lent = False
     if connection.is_idle:
         return _begun_again(connection, failure)
     try:

@@ -19,12 +19,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 from unittest import mock
 
 import ledger.fallback
 import ledger.spool.locking
+import ledger.spool.places
 from ledger import origin
 from ledger.store import forking, merging, replay, sources, sqlite
 from tests.simulation.machines import Clock, Disk, Process
@@ -36,6 +38,11 @@ _WRITES = ("INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "BEGIN", "COMMIT", "R
 _CALLS = ("open", "write", "fsync", "ftruncate", "fstat", "close", "rename", "unlink", "mkdir", "getpid", "kill")
 
 Kind = Literal["kill", "full", "lost answer", "meanwhile"]
+
+
+def _mark_of(url: str) -> str:
+    """The same in every world of a seed, whose folder is another one each time."""
+    return sha256("/".join(Path(url).parts[-2:]).encode()).hexdigest()[:12]
 
 
 class Killed(BaseException):
@@ -131,6 +138,7 @@ class Kernel:
                 (sqlite, "connect", self._connect),
                 (sqlite, "time", self.clock),
                 (ledger.fallback, "time", self.clock),
+                (ledger.spool.places, "mark_of", _mark_of),
                 (sqlite, "CHECKPOINT_EVERY", 16),
                 (merging, "BATCH_EVENTS_MAX", 4),
                 (sources, "PAGE_EVENTS_MAX", 7),

@@ -124,10 +124,10 @@ def creating(table: sa.Table) -> list[str]:
     return [made, *(_index(index) for index in sorted(table.indexes, key=lambda index: str(index.name)))]
 
 
-def make_what_is_missing(connection: sqlite3.Connection) -> None:
-    """Make anew, empty, what somebody dropped of what follows from events, in the open transaction.
+def make_what_is_missing(connection: sqlite3.Connection) -> bool:
+    """Make anew what somebody dropped of what follows from events, in the open transaction.
 
-    Heads are left: that one is missing is evidence.
+    Return whether there were tables among it, which are empty now. Heads are left: that one is missing is evidence.
     """
     there = _names(connection)
     for table in tables.PROJECTION[:-1]:
@@ -137,6 +137,7 @@ def make_what_is_missing(connection: sqlite3.Connection) -> None:
                 connection.execute(statement)
     if "training_timeline" not in there:
         connection.execute(tables.TIMELINE)
+    return any(table.name not in there for table in tables.PROJECTION[:-1])
 
 
 def _index(index: sa.Index) -> str:

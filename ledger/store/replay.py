@@ -73,17 +73,23 @@ def replay(database: Database, watcher: Watcher | None = None) -> int:
 
 def _replay_file(database: SQLiteDatabase, watcher: Watcher | None) -> int:
     with database.write() as connection:
-        make_what_is_missing(connection)
+        lacked_tables = make_what_is_missing(connection)
+        if lacked_tables:  # nobody may see them empty
+            _rebuild_in_place(connection, watcher)
     with database.read() as connection:
         copied = exchangeable(connection) if database.path != MEMORY else None
-    if copied is None or not _exchanged(database, copied, watcher):
+    if not lacked_tables and (copied is None or not _exchanged(database, copied, watcher)):
         with database.write() as connection:  # then nobody else may write meanwhile
-            (total,) = connection.execute("SELECT count(*) FROM training_events").fetchone()
-            pace = Pace(total, watcher)
-            rebuild(connection, pace)
-            pace.finish()
+            _rebuild_in_place(connection, watcher)
     with database.read() as connection:
         return _counted(connection)
+
+
+def _rebuild_in_place(connection: sqlite3.Connection, watcher: Watcher | None) -> None:
+    (total,) = connection.execute("SELECT count(*) FROM training_events").fetchone()
+    pace = Pace(total, watcher)
+    rebuild(connection, pace)
+    pace.finish()
 
 
 def _exchanged(database: SQLiteDatabase, copied: Copied, watcher: Watcher | None) -> bool:

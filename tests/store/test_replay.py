@@ -631,7 +631,9 @@ def test_whoever_appends_fast_is_caught_up_with(path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("table", [*PROJECTION[:-1], None], ids=str)
-def test_what_somebody_dropped_is_made_anew(path: Path, table: sa.Table | None) -> None:
+def test_what_somebody_dropped_is_made_anew(
+    path: Path, table: sa.Table | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All that follows from events can be thrown away; whoever misses it is told of `ledger replay`."""
     with Ledger(path) as book:
         book.append(some_runs(9))
@@ -641,8 +643,11 @@ def test_what_somebody_dropped_is_made_anew(path: Path, table: sa.Table | None) 
         db.execute(view if table is None else f"DROP TABLE {table.name}")
     with Ledger(path) as book:
         if table is not None:
+            with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+                patch.setattr(replay, "folded_runs", lambda _: iter([1 / 0]))
+                book.replay()
             with pytest.raises(LedgerDamaged, match=f"no such table: {table.name}.*`ledger replay`"):
-                book.verify()
+                book.verify()  # one that is empty would be taken for the truth
         assert book.replay() == 9
         assert (bool(book.verify()), shown(book), schema(path)) == (True, before, was)
 

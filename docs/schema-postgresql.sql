@@ -43,6 +43,8 @@ CREATE TABLE ledger_subscriptions (
     position BIGINT NOT NULL,
     failures BIGINT NOT NULL,
     updated_at TEXT COLLATE "C" NOT NULL,
+    wanted TEXT COLLATE "C",
+    begun_by TEXT COLLATE "C",
     PRIMARY KEY (name)
 ) WITH (fillfactor = 80);
 

@@ -25,6 +25,8 @@ CREATE TABLE ledger_subscriptions (
     position INTEGER NOT NULL,
     failures INTEGER NOT NULL,
     updated_at TEXT NOT NULL,
+    wanted TEXT,
+    begun_by TEXT,
     PRIMARY KEY (name)
 ) STRICT;
 

@@ -48,7 +48,8 @@ class Following(Handle):
     ) -> Subscription:
         """Return the consumer of this name, whose checkpoint the ledger keeps; it begins at the first event.
 
-        An event whose handler raises is tried so often, after pauses that double, and then parked.
+        An event whose handler raises is tried so often, after pauses that double, and then parked. One name stands
+        for one choice of events: who consumes under it with a wider one is warned that it goes on from where it was.
         """
         from ledger.store.consumer import Terms
         from ledger.subscription import Subscription
@@ -63,7 +64,7 @@ class Following(Handle):
         return Subscription(self._database, Terms(name, self._wanted(types, run_id), tries, pause_seconds))
 
     def subscriptions(self) -> list[Progress]:
-        """Return how far each subscription has come: name, position, behind, failures, parked, updated_at."""
+        """Return how far each subscription has come: `Progress`, in the order of their names."""
         from ledger.store import subscriptions
 
         with self._database.snapshot() as connection:
@@ -75,10 +76,13 @@ class Following(Handle):
         from ledger.store.following import Wanted
 
         listed = listed_types(types)
+        if listed == []:
+            raise InvalidValue("types", listed, "at least one type of event is wanted, or None for all")
         with self._database.read() as connection:
             check_types(connection, listed or ())
         return Wanted(
-            None if listed is None else tuple(listed), None if run_id is None else _stored_text("run_id", run_id)
+            None if listed is None else tuple(sorted(set(listed))),
+            None if run_id is None else _stored_text("run_id", run_id),
         )
 
 

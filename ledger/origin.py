@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from contextlib import AbstractContextManager
 
 __all__ = [
     "Origin",
     "booted_at",
+    "has_ended",
     "machine",
     "new_event_id",
     "now",
@@ -189,6 +190,20 @@ def process(pid: int | None = None) -> dict[str, str | int] | None:
     if stat[0] in b"ZX":  # dead, and not fetched by its parent yet
         return None
     return {**made, "started": int(stat[19]), "namespace": namespace}
+
+
+def has_ended(process_: Mapping[str, object]) -> bool:
+    """Return whether a process of which `process` once told is gone, as far as can be told from here.
+
+    One of another machine or container cannot be looked for, and counts as gone.
+    """
+    here = process() or {}
+    if any(process_.get(name) != here.get(name) for name in ("host", "boot_id", "namespace")):
+        return True
+    try:
+        return process(int(str(process_["pid"]))) != process_
+    except PermissionError:
+        return False
 
 
 def is_running(pid: int) -> bool:

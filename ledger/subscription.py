@@ -60,11 +60,13 @@ class Subscription:
 
         With *follow* it goes on for ever. With *together* the handler also gets the ledger's connection, and
         what it writes there, into tables of its own, is committed with the checkpoint or not at all. One that
-        raises is called again after a pause, *tries* times in all; then the event is parked.
+        raises is called again after a pause, *tries* times in all; then the event is parked. So is one whose handler
+        ends the process as often, by a crash or as the machine runs out of memory.
         """
         _check_handler(handler, together=together)
         with closing(self._database.waiting()) as waiting:
             consumer = Consumer(self._database, self._terms, handler, together=together, waiting=waiting)
+            consumer.choose()
             while consumer.step():
                 pass
             consumer.note()
@@ -108,7 +110,7 @@ class Subscription:
                 return not together and failure is None  # another has delivered it meanwhile
             failed = attempt_within(connection, lambda: handler(event, connection)) if together else failure
             if failed is not None:
-                subscriptions.park(connection, self.name, event.position, failed)
+                subscriptions.park(connection, self.name, event.position, subscriptions.failure_text(failed))
             return failed is None
 
         return self._database.transact(settle)

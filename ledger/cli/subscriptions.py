@@ -17,11 +17,12 @@ __all__ = ["subscriptions"]
 
 
 def subscriptions(said: Namespace) -> int:
-    """List the subscriptions: where each has come to, how many events lie behind that, how many are parked.
+    """List the subscriptions: where each has come to, how many wanted events lie behind that, and are parked.
 
     With a NAME: that one, and the events that it has parked, each with its error.
-    With --json: {"subscriptions": [{"name", "position", "behind", "failures", "parked", "updated_at"}]}; with a NAME
-    that one object, whose "parked" is a list of {"position", "event_id", "run_id", "type", "error", "parked_at"}.
+    With --json: {"subscriptions": [{"name", "position", "behind", "failures", "parked", "updated_at", "types",
+    "run_id"}]}; with a NAME that one object, whose "parked" is a list of {"position", "event_id", "run_id", "type",
+    "error", "parked_at"}.
     """
     with opened(said) as ledger:
         listed = ledger.subscriptions()
@@ -57,5 +58,5 @@ def _parked(kept: Parked, parked_at: str) -> dict[str, object]:
 
 
 def _table(listed: list[Progress]) -> str:
-    lines = [{**one._asdict(), "updated_at": short_moment(one.updated_at)} for one in listed]
-    return table(lines, ["name", "position", "behind", "parked", "updated_at"])
+    lines = [{**one._asdict(), "updated_at": short_moment(one.updated_at), "wanted": one.wanted} for one in listed]
+    return table(lines, ["name", "position", "behind", "parked", "updated_at", "wanted"])

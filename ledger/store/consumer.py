@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ledger.errors import LedgerError
 from ledger.events.fact import Recorded
 from ledger.store import subscriptions
 from ledger.store.database import Database
@@ -61,7 +63,21 @@ class Consumer:
         self._together = together
         self._waiting = waiting
         self._since = self._seen = -1  # the checkpoint, and what was looked at and is not wanted behind it
+        self._has_begun = False
         self._noted_at = time.monotonic()
+
+    def choose(self) -> None:
+        """Say what is wanted, and warn who wants more than was wanted so far: the events before are passed over."""
+        name, wanted = self._terms.name, self._terms.wanted
+        if self._database.ask(lambda connection: subscriptions.checkpoint(connection, name).wanted) == wanted:
+            return
+        before = self._database.transact(lambda connection: subscriptions.choose(connection, name, wanted))
+        if before.wanted is not None and before.position and not wanted.is_within(before.wanted):
+            _log.warning(
+                "subscription %r wanted %s so far, and now wants %s: what of that lies before position %d does not "
+                "come. Subscription.rewind(0) lets it come, with the rest; or take another name, one for each choice.",
+                name, before.wanted, wanted, before.position + 1,
+            )  # fmt: skip
 
     def step(self) -> bool:
         """Look once and deliver what is there; return whether there was anything new to see."""
@@ -96,8 +112,7 @@ class Consumer:
 
     def _deliver(self, event: Recorded) -> None:
         """Deliver one event, and know where the checkpoint is then: behind it, if it may be left."""
-        failure = None if self._together else attempt(lambda: self._handler(event))
-        done = self._database.transact(lambda connection: self._settle(connection, event, failure))
+        done = self._handled(event) if self._has_begun else self._begun(event)
         self._come_to(done.there)
         if done.failure is None and done.is_ours:
             self.delivered += 1
@@ -105,6 +120,38 @@ class Consumer:
             self._warn(event, done.failures, done.parked_with)
         elif done.failures:
             time.sleep(min(PAUSE_SECONDS_MAX, self._terms.pause_seconds * 2 ** (done.failures - 1)))
+
+    def _begun(self, event: Recorded) -> _Done:
+        """Deliver the first event: that it was begun stands on disk before, for it may be what ends this process.
+
+        A consumer that dies at any other event has this one as its first when it is started again.
+        """
+        done = self._database.transact(lambda connection: self._begin(connection, event))
+        if done is not None:
+            return done
+        try:
+            done = self._handled(event)
+        except BaseException:
+            with suppress(LedgerError):
+                self._database.transact(lambda c: subscriptions.take_back(c, self._terms.name, self._since))
+            raise
+        self._has_begun = True
+        return done
+
+    def _begin(self, connection: Connection, event: Recorded) -> _Done | None:
+        there = subscriptions.begin(connection, self._terms.name, self._since)
+        if there.position != self._since:
+            return _Done(there.position, None, 0, None, is_ours=False)
+        if there.failures < self._terms.tries or there.begun_by is None:
+            return None
+        error = f"the process ended in the handler (pid {there.begun_by['pid']} of {there.begun_by['host']})"
+        subscriptions.park(connection, self._terms.name, event.position, error)
+        to = subscriptions.advance(connection, self._terms.name, self._since, event.position)
+        return _Done(to, None, there.failures, error, is_ours=False)
+
+    def _handled(self, event: Recorded) -> _Done:
+        failure = None if self._together else attempt(lambda: self._handler(event))
+        return self._database.transact(lambda connection: self._settle(connection, event, failure))
 
     def _settle(self, connection: Connection, event: Recorded, failure: Exception | None) -> _Done:
         """Write down what became of an event, together with what the handler writes where that is asked for."""
@@ -117,9 +164,12 @@ class Consumer:
         if failure is not None:
             failures = subscriptions.fail(connection, name, self._since)
             if failures >= self._terms.tries:
-                parked_with = subscriptions.park(connection, name, event.position, failure)
+                parked_with = subscriptions.failure_text(failure)
+                subscriptions.park(connection, name, event.position, parked_with)
         there = self._since
-        if failure is None or parked_with is not None:
+        if failure is None:
+            there = subscriptions.come_through(connection, name, self._since, event.position)
+        elif parked_with is not None:
             there = subscriptions.advance(connection, name, self._since, event.position)
         return _Done(there, failure, failures, parked_with, is_ours=True)
 

@@ -159,10 +159,10 @@ class _Move:
 
     def _rewinding(self, row: StoredRow) -> StoredRow:
         """A file's consumers go by positions: one goes back to before the first that it has not seen."""
-        name, position, _, updated_at = row
+        name, position, _, updated_at, wanted, _ = row
         if name not in self._rewound:
             return row
-        return name, min(position, self._rewound[name]), 0, updated_at
+        return name, min(position, self._rewound[name]), 0, updated_at, wanted, None
 
     def _of(self, table: sa.Table) -> Sequence[sa.Column[int]]:
         return self._further if table is training_events else ()

@@ -41,6 +41,16 @@ class Wanted(NamedTuple):
     types: tuple[str, ...] | None
     run_id: str | None
 
+    def __str__(self) -> str:
+        """What people read: "crashed, completed of run r1", "all"."""
+        chosen = "all" if self.types is None else ", ".join(sorted(self.types))
+        return chosen if self.run_id is None else f"{chosen} of run {self.run_id}"
+
+    def is_within(self, other: Wanted) -> bool:
+        """Whether the other has all that this one has."""
+        of_types = other.types is None or (self.types is not None and set(self.types) <= set(other.types))
+        return of_types and other.run_id in (None, self.run_id)
+
 
 class Look(NamedTuple):
     """The wanted events of a stretch of the ledger, and the position up to which it goes."""

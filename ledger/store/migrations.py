@@ -63,7 +63,7 @@ def _many_ledgers(connection: sqlite3.Connection) -> None:
 
 def _place_heads(connection: sqlite3.Connection) -> None:
     """Heads also say where and when their events were accepted."""
-    _remake_heads(connection)
+    _remake(connection, tables.training_heads)
     every = connection.execute("SELECT run_id, position, recorded_at FROM training_events ORDER BY run_id, version")
     for run_id, rows in groupby(every, key=itemgetter(0)):
         checksum = placed((position, recorded_at) for _, position, recorded_at in rows)
@@ -82,7 +82,7 @@ def _results(connection: sqlite3.Connection) -> None:
         for statement in creating(table):
             connection.execute(statement)
     connection.execute(tables.TIMELINE)
-    _remake_heads(connection)
+    _remake(connection, tables.training_heads)
     fill_details(connection)
     connection.execute(DETAILED)
 
@@ -94,21 +94,28 @@ def fill_details(connection: Connection) -> None:
         write_details(connection, tables.PROJECTION, part)
 
 
-def _remake_heads(connection: sqlite3.Connection) -> None:
-    """Heads have all columns of today; a number that is new is 0."""
-    connection.execute("ALTER TABLE training_heads RENAME TO former_heads")
-    connection.execute(creating(tables.training_heads)[0])
-    there = {name for _, name, *_ in connection.execute("PRAGMA table_info(former_heads)")}
-    names = tables.training_heads.columns.keys()
-    given = ", ".join(name if name in there else "0" for name in names)
-    connection.execute(f"INSERT INTO training_heads ({', '.join(names)}) SELECT {given} FROM former_heads")
-    connection.execute("DROP TABLE former_heads")
+def _remake(connection: sqlite3.Connection, table: sa.Table) -> None:
+    """Give one of the ledger's own tables the columns of today; what is new is NULL, or 0 where that cannot be."""
+    former = f"former_{table.name}"
+    connection.execute(f"ALTER TABLE {table.name} RENAME TO {former}")
+    connection.execute(creating(table)[0])
+    there = {name for _, name, *_ in connection.execute(f"PRAGMA table_info({former})")}
+    names = table.columns.keys()
+    given = (name if name in there else "NULL" if table.c[name].nullable else "0" for name in names)
+    connection.execute(f"INSERT INTO {table.name} ({', '.join(names)}) SELECT {', '.join(given)} FROM {former}")
+    connection.execute(f"DROP TABLE {former}")
+
+
+def _consumers(connection: sqlite3.Connection) -> None:
+    """Subscriptions know which events they want, and who is at work on the next."""
+    _remake(connection, tables.subscriptions)
 
 
 STEPS: tuple[Step, ...] = (
     Step("m001_the_ledger", _the_ledger),
     Step("m002_many_ledgers", _many_ledgers),
     Step("m003_results", _results),
+    Step("m004_consumers", _consumers),
 )
 
 

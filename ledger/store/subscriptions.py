@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import traceback
 from datetime import datetime
 from functools import cache
@@ -23,13 +24,18 @@ __all__ = [
     "Parked",
     "Progress",
     "advance",
+    "begin",
     "checkpoint",
+    "choose",
+    "come_through",
     "fail",
+    "failure_text",
     "held",
     "listed",
     "park",
     "parked",
     "rewind",
+    "take_back",
     "unpark",
 ]
 
@@ -39,10 +45,16 @@ _LOCKING = said("SELECT pg_advisory_xact_lock(2022114, hashtext(:name))")  # the
 
 
 class Checkpoint(NamedTuple):
-    """Everything up to *position* was handled; the next event has failed so often."""
+    """Everything up to *position* was handled; the next event has failed so often.
+
+    What is *wanted* behind it is None where nobody has said so since it was set. *begun_by* is the process
+    that began with the next event and has not said what became of it.
+    """
 
     position: int
     failures: int
+    wanted: Wanted | None
+    begun_by: dict[str, str | int] | None
 
 
 class Parked(NamedTuple):
@@ -55,7 +67,10 @@ class Parked(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """How far a subscription has come: how many events lie behind its checkpoint, how many are parked."""
+    """How far a subscription has come: how many wanted events lie behind its checkpoint, how many are parked.
+
+    It wants events of these *types* and this *run_id*, None for all.
+    """
 
     name: str
     position: int
@@ -63,11 +78,24 @@ class Progress(NamedTuple):
     failures: int
     parked: int
     updated_at: str
+    types: tuple[str, ...] | None
+    run_id: str | None
+
+    @property
+    def wanted(self) -> str:
+        """Its choice of events, as people read it."""
+        return str(Wanted(self.types, self.run_id))
 
 
 def checkpoint(connection: Connection, name: str) -> Checkpoint:
     """Return how far the subscription has come; at the beginning where nobody has begun."""
-    return Checkpoint(*(_checkpoint().run(connection, {"name": name}).fetchone() or (0, 0)))
+    position, failures, wanted, begun_by = _checkpoint().run(connection, {"name": name}).fetchone() or (
+        0,
+        0,
+        None,
+        None,
+    )
+    return Checkpoint(position, failures, _wanted_of(wanted), None if begun_by is None else json.loads(begun_by))
 
 
 def held(connection: Connection, name: str) -> Checkpoint:
@@ -75,6 +103,42 @@ def held(connection: Connection, name: str) -> Checkpoint:
     if not is_sqlite(connection):
         _LOCKING.run(connection, {"name": name}).fetchone()
     return checkpoint(connection, name)
+
+
+def choose(connection: Connection, name: str, wanted: Wanted) -> Checkpoint:
+    """Keep what is wanted from now on, and return what was true before."""
+    before = held(connection, name)
+    values = {
+        "name": name,
+        "position": 0,
+        "failures": 0,
+        "updated_at": text_of(origin.now()),
+        "wanted": _text_of(wanted),
+    }
+    _CHOOSING.run(connection, {**values, "begun_by": None})
+    return before
+
+
+def begin(connection: Connection, name: str, since: int) -> Checkpoint:
+    """Note that this process begins with the event behind *since*, and return what is true then.
+
+    Who had begun with it and is gone has failed once more: *begun_by* of the answer names that process, if there
+    was one. Where somebody has moved the checkpoint meanwhile, or is at the event, nothing is noted.
+    """
+    there = held(connection, name)
+    if there.position != since or (there.begun_by is not None and not origin.has_ended(there.begun_by)):
+        return there._replace(begun_by=None)
+    if there.begun_by is not None:
+        there = there._replace(failures=there.failures + 1)
+    _save(connection, name, since, there.failures, begun_by=json.dumps(origin.process()))
+    return there
+
+
+def take_back(connection: Connection, name: str, since: int) -> None:
+    """Take back that this process has begun with the event behind *since*: it was interrupted."""
+    there = held(connection, name)
+    if there.position == since and there.begun_by == origin.process():
+        _save(connection, name, since, there.failures)
 
 
 def advance(connection: Connection, name: str, since: int, to: int) -> int:
@@ -89,6 +153,13 @@ def advance(connection: Connection, name: str, since: int, to: int) -> int:
     return there
 
 
+def come_through(connection: Connection, name: str, since: int, position: int) -> int:
+    """Do the same for one event that was handled: who took this consumer for dead meanwhile may have parked it."""
+    if held(connection, name).position != since:
+        unpark(connection, name, position)
+    return advance(connection, name, since, position)
+
+
 def fail(connection: Connection, name: str, since: int) -> int:
     """Count one more failure of the event behind *since*; 0 where somebody has moved the checkpoint meanwhile."""
     there = held(connection, name)
@@ -99,21 +170,23 @@ def fail(connection: Connection, name: str, since: int) -> int:
 
 
 def rewind(connection: Connection, name: str, to: int) -> None:
-    """Set the checkpoint. What is parked behind it comes again by itself, so it is parked no more."""
+    """Set the checkpoint. What is parked behind it comes again by itself, so it is parked no more.
+
+    Who comes next may want other events than before: it was said from where.
+    """
     held(connection, name)
     _save(connection, name, to, 0)
+    _LETTING_CHOOSE.run(connection, {"name": name})
     place = place_of(connection, to)
     for kept in parked(connection, name):
         if place_of(connection, kept.position) > place:
             unpark(connection, name, kept.position)
 
 
-def park(connection: Connection, name: str, position: int, failure: Exception) -> str:
-    """Keep an event, or its latest failure, for who looks into it; return the failure's text."""
-    error = _text(failure)
+def park(connection: Connection, name: str, position: int, error: str) -> None:
+    """Keep an event, or its latest failure, for who looks into it."""
     values = {"name": name, "position": position, "error": error, "parked_at": text_of(origin.now())}
     _PARKING.run(connection, values)
-    return error
 
 
 def unpark(connection: Connection, name: str, position: int) -> bool:
@@ -128,30 +201,43 @@ def parked(connection: Connection, name: str) -> list[Parked]:
 
 
 def listed(connection: Connection) -> list[Progress]:
-    """Return all subscriptions by name.
+    """Return all subscriptions by name. Where nobody has said what is wanted, all that waits is counted."""
+    listed = []
+    for name, position, failures, parked_there, updated_at, chosen in _listed().ask(connection).fetchall():
+        wanted = _wanted_of(chosen) or Wanted(None, None)
+        waiting = behind(connection, position, wanted)
+        listed.append(Progress(name, position, waiting, failures, parked_there, updated_at, *wanted))
+    return listed
 
-    What waits to be handled is counted, whichever of it is wanted: only the consumer knows that.
-    """
-    return [
-        Progress(name, position, behind(connection, position, Wanted(None, None)), *more)
-        for name, position, *more in _listed().ask(connection).fetchall()
-    ]
+
+def _text_of(wanted: Wanted) -> str:
+    types = None if wanted.types is None else sorted(set(wanted.types))
+    return json.dumps({"types": types, "run_id": wanted.run_id})
 
 
-def _text(failure: Exception) -> str:
+def _wanted_of(text: str | None) -> Wanted | None:
+    if text is None:
+        return None
+    said = json.loads(text)
+    return Wanted(None if said["types"] is None else tuple(said["types"]), said["run_id"])
+
+
+def failure_text(failure: Exception) -> str:
     """What people read of a failure: whatever its own __str__ does, and in characters that a column takes."""
     said = "".join(traceback.format_exception_only(failure)).strip().replace("\x00", "\\x00")
     return said[:_ERROR_LENGTH_MAX].encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _save(connection: Connection, name: str, position: int, failures: int) -> None:
+def _save(connection: Connection, name: str, position: int, failures: int, *, begun_by: str | None = None) -> None:
     values = {"name": name, "position": position, "failures": failures, "updated_at": text_of(origin.now())}
-    _SAVING.run(connection, values)
+    _SAVING.run(connection, {**values, "wanted": None, "begun_by": begun_by})
 
 
 @cache
 def _checkpoint() -> Statement:
-    return compiled(sa.select(subscriptions.c.position, subscriptions.c.failures).where(subscriptions.c.name == _NAME))
+    known = subscriptions.c
+    chosen = sa.select(known.position, known.failures, known.wanted, known.begun_by)
+    return compiled(chosen.where(known.name == _NAME))
 
 
 def _upserting(table: sa.Table, changing: tuple[str, ...]) -> Statement:
@@ -162,7 +248,9 @@ def _upserting(table: sa.Table, changing: tuple[str, ...]) -> Statement:
     )
 
 
-_SAVING = _upserting(subscriptions, ("position", "failures", "updated_at"))
+_SAVING = _upserting(subscriptions, ("position", "failures", "updated_at", "begun_by"))
+_CHOOSING = _upserting(subscriptions, ("wanted",))
+_LETTING_CHOOSE = said("UPDATE ledger_subscriptions SET wanted = NULL WHERE name = :name")
 _UNPARKING = said("DELETE FROM ledger_parked WHERE name = :name AND position = :position")
 _PARKING = _upserting(parked_events, ("error", "parked_at"))
 
@@ -185,5 +273,6 @@ def _listed() -> Statement:
         known.failures,
         gave_up.scalar_subquery(),
         known.updated_at,
+        known.wanted,
     )
     return compiled(chosen.order_by(known.name))

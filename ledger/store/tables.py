@@ -172,7 +172,8 @@ conflicts = sa.Table(
     sqlite_strict=True,
 )
 
-# How far each named subscription has come, and how often the event behind that has failed.
+# How far each named subscription has come, how often the event behind that has failed, which events it wants, and
+# which process began with the event behind it and has not come back from its handler.
 subscriptions = sa.Table(
     "ledger_subscriptions",
     metadata,
@@ -180,6 +181,8 @@ subscriptions = sa.Table(
     sa.Column("position", _integer, nullable=False),
     sa.Column("failures", _integer, nullable=False),
     sa.Column("updated_at", sa.Text, nullable=False),
+    sa.Column("wanted", sa.Text),
+    sa.Column("begun_by", sa.Text),
     sqlite_strict=True,
 )
 

@@ -288,8 +288,9 @@ def test_subscriptions_are_listed(ask: Ask, path: Path) -> None:
         book.subscription("slack", types="crashed", tries=1).for_each(lambda event: 1 / 0)
         book.subscription("mail").rewind(1)
     heading, _, *lines = ask("subscriptions").out.splitlines()
-    assert heading.split() == ["name", "position", "behind", "parked", "updated_at"]
+    assert heading.split() == ["name", "position", "behind", "parked", "updated_at", "wanted"]
     assert [line.split()[:4] for line in lines] == [["mail", "1", "6", "0"], ["slack", "7", "0", "1"]]
+    assert [line.split()[-1] for line in lines] == ["all", "crashed"]
 
     *_, event, error = ask("subscriptions", "slack").out.splitlines()
     assert (event.split()[0], event.split()[3:]) == ("7", ["r2", "crashed"])

@@ -54,7 +54,7 @@ def test_conflicts_subscriptions_and_parked_events_go_along(book: Ledger, path: 
     book.append([completed(0, number=1, exit_code=0), started(1)])
     book.merge(filled(tmp_path / "other.db", completed(0, number=1, exit_code=1)))
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("INSERT INTO ledger_subscriptions VALUES ('slack', 1, 2, 'some day')")
+        connection.execute("INSERT INTO ledger_subscriptions VALUES ('slack', 1, 2, 'some day', NULL, NULL)")
         connection.execute("INSERT INTO ledger_parked VALUES ('slack', 1, 'no', 'some day')")
         connection.execute("INSERT INTO ledger_state VALUES ('a name', 'a value')")
     book.copy(tmp_path / "copy.db")

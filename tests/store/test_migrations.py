@@ -178,6 +178,24 @@ def test_a_ledger_of_before_has_the_tables_beside_filled(place: str, ask: Do) ->
         assert db.execute("SELECT count(*) FROM training_timeline").fetchone()[0] == len(there)
 
 
+@on_both
+def test_a_consumer_of_before_goes_on(place: str) -> None:
+    """Nobody knew then what it wants: it is said from now on, and it is where it was, with its failures."""
+    with Ledger(place) as book:
+        book.append([launched(0), started(1), completed(2)])
+        book.subscription("slack").rewind(1)
+    with behind(place, guarded=True) as db:
+        for column in ("wanted", "begun_by"):
+            db.execute(f"ALTER TABLE ledger_subscriptions DROP COLUMN {column}")
+        db.execute("UPDATE ledger_subscriptions SET failures = 2")
+        db.execute("DELETE FROM ledger_migrations WHERE name = 'm004_consumers'")
+
+    with Ledger(place) as book:
+        assert [one[:5] for one in book.subscriptions()] == [("slack", 1, 2, 2, 0)]
+        assert book.subscription("slack", types="completed", tries=3).for_each(lambda event: 1 / 0) == 0
+        assert [(one.parked, one.wanted) for one in book.subscriptions()] == [(1, "completed")]
+
+
 def _add_a_table(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE TABLE further (x INTEGER)")
 

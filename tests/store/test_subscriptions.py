@@ -98,7 +98,7 @@ def test_what_is_not_wanted_moves_the_checkpoint_in_one_step(book: Ledger, monke
 
     assert (subscription.lag, subscription.for_each(failing())) == (1, 1)
     assert (subscription.position, subscription.lag) == (1201, 0)
-    assert len(transactions) == 2
+    assert len(transactions) == 4  # and two at the beginning: what it wants, and that it has begun
 
 
 def test_following_goes_on_with_what_comes(book: Ledger) -> None:
@@ -227,7 +227,7 @@ def test_an_interrupt_is_no_failure(book: Ledger, together: bool, interrupt: typ
 
     with pytest.raises(interrupt):
         slack(book).for_each(handle, together=together)
-    assert (slack(book).position, slack(book).parked(), book.subscriptions()) == (0, [], [])
+    assert (slack(book).position, slack(book).parked(), book.subscriptions()[0].failures) == (0, [], 0)
     assert slack(book).for_each(keep, together=True) == 1
 
 
@@ -545,6 +545,13 @@ def test_terms_that_cannot_be_meant_are_refused(book: Ledger, wrong: dict[str, o
         book.subscription("slack", types="startd")
 
 
+def test_no_types_at_all_are_refused(book: Ledger) -> None:
+    """Whoever follows none of them would wait for ever."""
+    for ask in (book.follow, lambda types: book.subscription("slack", types=types)):
+        with pytest.raises(InvalidValue, match="at least one type of event is wanted, or None for all"):
+            ask(types=[])
+
+
 def test_there_is_no_subscription_where_there_is_no_ledger(bare_place: str) -> None:
     """Asking for one makes none."""
     with Ledger(bare_place) as book:
@@ -564,6 +571,59 @@ def test_progress_is_listed(book: Ledger) -> None:
     book.subscription("mail").rewind(1)
 
     assert [one[:5] for one in book.subscriptions()] == [("mail", 1, 2, 0, 0), ("slack", 3, 0, 0, 1)]
+
+
+def test_the_choice_of_events_is_kept(book: Ledger) -> None:
+    """What is behind is what is wanted, as the last consumer said it; a rewind asks anew."""
+    book.append([launched(), started(), heartbeat(), heartbeat(run="other")])
+    slack(book, types=["started", "heartbeat"], run_id="r").for_each(failing())
+    book.append([started(5), launched(6, run="other"), heartbeat(run="other")])
+    (listed,) = book.subscriptions()
+
+    assert (listed.behind, listed.types, listed.run_id) == (1, ("heartbeat", "started"), "r")
+    assert listed.wanted == "heartbeat, started of run r"
+    slack(book).rewind(0)
+    (listed,) = book.subscriptions()
+    assert (listed.behind, listed.wanted) == (7, "all")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "wider"),
+    [
+        ({}, {"types": "started"}, False),
+        ({}, {"run_id": "r"}, False),
+        ({"types": ["started", "launched"]}, {"types": "launched", "run_id": "r"}, False),
+        ({"types": ["started", "launched"]}, {"types": ["launched", "started", "started"]}, False),
+        ({"types": "started"}, {"types": ["launched", "started"]}, True),
+        ({"types": "started"}, {}, True),
+        ({"run_id": "r"}, {}, True),
+        ({"run_id": "r"}, {"run_id": "other"}, True),
+    ],
+)
+def test_who_wants_more_under_the_same_name_is_warned(
+    book: Ledger, before: dict[str, Any], after: dict[str, Any], wider: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once: the events of before that were not wanted then do not come, and it is said how to have them."""
+    book.append([launched(), started(), launched(run="other"), started(run="other")])
+    slack(book, **before).for_each(failing())
+    with caplog.at_level(logging.WARNING, "ledger"):
+        for _ in range(2):
+            assert slack(book, **after).for_each(failing()) == 0
+
+    assert len(caplog.messages) == wider
+    assert all("lies before position 5 does not come. Subscription.rewind(0)" in said for said in caplog.messages)
+    slack(book).rewind(0)
+    assert slack(book, **before).for_each(failing()) > 0
+    assert len(caplog.messages) == wider
+
+
+def test_nothing_is_passed_over_where_nothing_was_handled(book: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    """Who begins with nothing there, and then wants more, has all of it."""
+    book.init_db()
+    assert slack(book, types="started").for_each(failing()) == 0
+    book.append([launched(), started()])
+    assert slack(book).for_each(failing()) == 2
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize("together", [False, True])

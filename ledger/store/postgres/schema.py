@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 
 import sqlalchemy as sa
@@ -28,6 +28,7 @@ _OUR_LOCKS = 0x1ED6E3  # the space of advisory locks under which schemas are mad
 _REWRITTEN = (*tables.PROJECTION, tables.subscriptions)  # so often that a row's next version has room beside it
 
 _RESULTS = "m003_results"
+_CONSUMERS = "m004_consumers"
 
 _NAMES = said(
     "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
@@ -69,16 +70,25 @@ def migrate(connection: ServerConnection, place: str) -> None:
         for statement in schema_statements():
             connection.execute(statement)
         state.remember(connection, state.FOLDED_BY, fold_stamp())
-    elif _RESULTS in steps:
+    else:
+        _bring_up(connection, steps)
+    applied = said("INSERT INTO ledger_migrations (name, applied_at) VALUES (:name, :applied_at)")
+    for name in steps:
+        applied.run(connection, {"name": name, "applied_at": text_of(origin.now())})
+
+
+def _bring_up(connection: ServerConnection, steps: Sequence[str]) -> None:
+    """Change a ledger of former code; the first two steps are older than any ledger on a server."""
+    if _RESULTS in steps:
         connection.execute("LOCK TABLE training_heads IN EXCLUSIVE MODE")  # who appends comes by the heads first
         for statement in _results():
             connection.execute(statement)
         fill_details(connection)
         connection.execute("ALTER TABLE training_heads ADD COLUMN detailed BIGINT DEFAULT '0' NOT NULL")
         connection.execute(DETAILED)
-    applied = said("INSERT INTO ledger_migrations (name, applied_at) VALUES (:name, :applied_at)")
-    for name in steps:
-        applied.run(connection, {"name": name, "applied_at": text_of(origin.now())})
+    if _CONSUMERS in steps:
+        for name in ("wanted", "begun_by"):
+            connection.execute(f'ALTER TABLE ledger_subscriptions ADD COLUMN {name} TEXT COLLATE "C"')
 
 
 def take_over_restored(connection: ServerConnection) -> None:
@@ -109,7 +119,7 @@ def schema_statements() -> list[str]:
 
 
 def _results() -> list[str]:
-    """What the step of this name creates; the steps before it are older than any ledger on a server."""
+    """What the step of this name creates."""
     return [*(sql for _, table in tables.PROJECTION.details() for sql in _creating(table)), tables.TIMELINE]
 
 

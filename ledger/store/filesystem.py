@@ -1,10 +1,13 @@
-"""Whether a path lies on a network filesystem, where SQLite's WAL does not work."""
+"""Where a ledger's file lies: its folders, and whether they are on a network, where SQLite's WAL does not work."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
-__all__ = ["on_network"]
+__all__ = ["make_room", "on_network"]
+
+_log = logging.getLogger("ledger")
 
 # WAL needs memory shared between all who have the file open: one machine. Names as in /proc/mounts.
 _NETWORK = frozenset(
@@ -50,3 +53,11 @@ def on_network(path: Path, mounts: Path = Path("/proc/mounts")) -> bool:
         if real.is_relative_to(point) and len(point.parts) >= found[0]:
             found = (len(point.parts), kind)
     return found[1] in _NETWORK
+
+
+def make_room(path: Path) -> None:
+    """Make the folders of a file that is not there yet."""
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _log.info("creating a new ledger at %s", path)

@@ -13,6 +13,7 @@ import sqlite3
 import threading
 import weakref
 from typing import Protocol
+from urllib.parse import quote
 
 from ledger.store.translation import forked_meanwhile
 
@@ -56,14 +57,21 @@ class Lendable(sqlite3.Connection):
         super().close()
 
 
-def connect(path: str, *, timeout_seconds: float = 30.0) -> Lendable:
+def connect(path: str, *, timeout_seconds: float = 30.0, at_rest: bool = False) -> Lendable:
     """Return a connection that begins no transactions of its own and may move between threads.
 
-    Raises LedgerUnreachable for a file that was open in this process's parent while it forked.
+    One to a file *at rest* reads it without looking whether somebody writes. Raises LedgerUnreachable for a file
+    that was open in this process's parent while it forked.
     """
     refuse_disowned(path)
     return sqlite3.connect(
-        path, timeout_seconds, isolation_level=None, check_same_thread=False, factory=Lendable, cached_statements=256
+        f"file:{quote(path)}?immutable=1" if at_rest else path,
+        timeout_seconds,
+        isolation_level=None,
+        check_same_thread=False,
+        factory=Lendable,
+        cached_statements=256,
+        uri=at_rest,
     )
 
 

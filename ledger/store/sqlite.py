@@ -22,10 +22,11 @@ from typing import TypeVar, cast
 import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool
 
-from ledger.errors import LedgerBusy, LedgerClosed, LedgerError, NoLedger
-from ledger.store.filesystem import on_network
+from ledger.errors import LedgerBusy, LedgerClosed, LedgerError, LedgerUnreachable, NoLedger
+from ledger.store.filesystem import make_room, on_network
 from ledger.store.forking import Identity, Reader, at_forks, connect, disown, identity, in_transaction, keep, stop
 from ledger.store.migrations import migrate, pending
+from ledger.store.resting import Resting, looked_at
 from ledger.store.translation import is_busy, translating
 from ledger.store.turns import Queue
 from ledger.store.waiting import Looking
@@ -67,11 +68,12 @@ class SQLiteDatabase:
 
     def _forget(self) -> None:
         self._opened: Identity | None = None  # the file that is in use
+        self._resting: Resting | None = None  # how it was, where it can only be read as it rests
         self._held: sqlite3.Connection | None = None  # the writer's; in memory, everybody's
         # Readers take a connection each, threads at the same time too.
         self._readers = sa.create_engine(
             "sqlite://",
-            creator=self._connect,
+            creator=self._connect_to_read,
             poolclass=QueuePool,
             pool_size=4,
             max_overflow=-1,
@@ -126,12 +128,22 @@ class SQLiteDatabase:
             self._open_existing()
             with self._counted() as reader, closing(self._readers.raw_connection()) as pooled:
                 reader.connection = cast("sqlite3.Connection", pooled.driver_connection)
-                yield reader.connection
+                try:
+                    yield reader.connection
+                except sqlite3.Error:
+                    self._refuse_what_stirred()
+                    raise
+                self._refuse_what_stirred()
 
     def ask(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Read with *work*."""
         with self.read() as connection:
             return work(connection)
+
+    def _refuse_what_stirred(self) -> None:
+        """Trust no answer from a file that was read as it rests, and does not any more."""
+        if self._resting is not None and self._was_replaced():
+            raise LedgerUnreachable(f"somebody began to write to {self.place} in the middle of a question. Ask again.")
 
     @contextmanager
     def _counted(self) -> Iterator[Reader]:
@@ -220,7 +232,7 @@ class SQLiteDatabase:
             self.abandon()
         if self._held is None:
             if self.path != MEMORY:
-                _make_room(Path(self.path))
+                make_room(Path(self.path))
             connection = self._connect()
             try:
                 self._prepare(connection)
@@ -231,7 +243,9 @@ class SQLiteDatabase:
         return self._held
 
     def _was_replaced(self) -> bool:
-        """Whether somebody moved or removed the file, so that what we have open is no longer the ledger."""
+        """Whether somebody moved or removed the file, or woke it, so that what we have open is no longer the ledger."""
+        if self._resting is not None and self._resting.stirs():
+            return True
         return self._opened is not None and identity(self.path) != self._opened
 
     def _open_existing(self) -> None:
@@ -243,11 +257,15 @@ class SQLiteDatabase:
             if self._was_replaced():
                 self.abandon()
             if self._opened is None:
-                with closing(self._connect()) as probe:
-                    behind = pending(probe, self.path)
+                behind, self._resting = looked_at(self.path, self._connect)
                 if behind:
                     self._writer()
                 self._opened = identity(self.path)
+
+    def _connect_to_read(self) -> sqlite3.Connection:
+        if self._closed:
+            raise LedgerClosed
+        return self._connect() if self._resting is None else self._resting.connect()
 
     def _connect(self) -> sqlite3.Connection:
         if self._closed:
@@ -374,10 +392,3 @@ class SQLiteDatabase:
                 stop(connection)
             keep(reading)
             self.abandon()
-
-
-def _make_room(path: Path) -> None:
-    if path.exists():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _log.info("creating a new ledger at %s", path)

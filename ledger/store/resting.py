@@ -1,0 +1,60 @@
+"""A file that nobody has open, and that this process may not write to, or beside: it is read as it rests.
+
+SQLite's WAL needs a file beside the database for readers too. While somebody writes, that is there; while nobody does,
+a reader who cannot make it can read all the same, for as long as nobody begins.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from ledger.store.forking import connect
+from ledger.store.migrations import Step, pending
+
+__all__ = ["Resting", "looked_at"]
+
+
+@dataclass(frozen=True)
+class Resting:
+    """The file as it was found: its time and its size."""
+
+    path: str
+    changed_at: int
+    size: int
+
+    @classmethod
+    def found(cls, path: str) -> Resting | None:
+        """Return how the file rests; None where somebody has it open, or this process could open it to write."""
+        real = Path(path).resolve()  # what lies beside it lies beside the file, not beside a link to it
+        effective = os.access in os.supports_effective_ids
+        if real.with_name(f"{real.name}-wal").exists():
+            return None
+        if all(os.access(place, os.W_OK, effective_ids=effective) for place in (real, real.parent)):
+            return None
+        there = real.stat()
+        return cls(path, there.st_mtime_ns, there.st_size)
+
+    def stirs(self) -> bool:
+        """Whether somebody has begun to write since."""
+        return self.found(self.path) != self
+
+    def connect(self) -> sqlite3.Connection:
+        return connect(self.path, at_rest=True)
+
+
+def looked_at(path: str, connecting: Callable[[], sqlite3.Connection]) -> tuple[list[Step], Resting | None]:
+    """Return what steps a file has not seen, and how it rests, where that is the only way to read it."""
+    try:
+        with closing(connecting()) as probe:
+            return pending(probe, path), None
+    except sqlite3.OperationalError:
+        resting = Resting.found(path)
+        if resting is None:
+            raise
+    with closing(resting.connect()) as probe:
+        return pending(probe, path), resting

@@ -16,9 +16,16 @@ from ledger.spool.reading import OneFile
 from ledger.store.merging import Arrival, Refusal, Source, arriving
 from ledger.store.sources import opened_file
 
-__all__ = ["opened_source"]
+__all__ = ["opened_source", "require_sources"]
 
 _WANTED = "a ledger's file or postgresql:// URL, an export or a spool that is there is wanted"
+
+
+def require_sources(*places: str | os.PathLike[str]) -> None:
+    """Open each of several, before anything is taken from another; raise what `opened_source` raises."""
+    for place in places if len(places) > 1 else ():
+        with opened_source(place):
+            pass
 
 
 def opened_source(place: str | os.PathLike[str]) -> AbstractContextManager[Source]:

@@ -80,16 +80,14 @@ class Upkeep(Handle):
         With *clear*, files that nobody writes to any more are removed once the ledger has all of them.
         """
         from ledger import syncing
-        from ledger.spool.places import open_spool
+        from ledger.spool.places import open_spool, require_spools
 
         if not spools:
             raise AskedWrongly("sync(...) needs a spool: a folder, or s3://bucket/prefix.")
-        places = [open_spool(spool) for spool in spools]
-        if not self._database.exists():
-            for place in places:
-                next(iter(place.files()), None)  # a mistyped place creates no ledger
-        self._database.transact(lambda _: None)  # creates the ledger, as the first write does
-        return syncing.sync(self._database, places, clear=clear)
+        database = self._database  # which says so where this ledger is itself a spool
+        require_spools(*spools)
+        database.transact(lambda _: None)  # creates the ledger, as the first write does
+        return syncing.sync(database, map(open_spool, spools), clear=clear)
 
     def backup(self, destination: str | os.PathLike[str]) -> Path:
         """Write the ledger as of one moment into one new file, while writers go on."""
@@ -149,11 +147,12 @@ class Upkeep(Handle):
         Again, or after it was interrupted, it does what is left to do. What is refused is counted and named
         in the answer; a source is never changed.
         """
-        from ledger.sources import opened_source
+        from ledger.sources import opened_source, require_sources
         from ledger.store.merging import Merged, merge_source
 
         if not sources:
             raise AskedWrongly("merge(...) needs a source: another ledger's file or URL, an export, or a spool.")
+        require_sources(*sources)
         merged = Merged(proved=True)
         for place in sources:
             with opened_source(place) as source:

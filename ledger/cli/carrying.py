@@ -50,7 +50,10 @@ def merge(said: Namespace) -> int:
     an id that is known with other content (that one is kept aside, see `ledger doctor`). With --json: {"sources":
     [{"source", "events", "new", "known", "refused", "refusals": [{"where", "event_id", "reason"}], "proved"}]}.
     """
+    from ledger.sources import require_sources
+
     merged: dict[str, Merged] = {}
+    require_sources(*said.sources)
     with opened(said) as ledger:
         for source in said.sources:
             with watched(f"merge {shown(source)}") as progress:

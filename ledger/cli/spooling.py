@@ -25,7 +25,10 @@ def sync(said: Namespace) -> int:
     The exit code is 1 when something was refused. With --json: {"spools": [{"spool", "files", "cleared", "events",
     "new", "known", "refused", "refusals": [{"where", "event_id", "reason"}]}]}.
     """
+    from ledger.spool.places import require_spools
+
     synced: dict[str, Synced] = {}
+    require_spools(*said.spools)
     with opened(said) as ledger:
         for spool in said.spools:
             synced[spool] = ledger.sync(spool, clear=said.clear)

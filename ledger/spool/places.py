@@ -9,7 +9,7 @@ from ledger.spool.folder import FolderWriter
 from ledger.spool.kinds import Spool, SpoolWriter
 from ledger.spool.reading import SpoolFolder
 
-__all__ = ["open_spool", "spool_writer"]
+__all__ = ["open_spool", "require_spools", "spool_writer"]
 
 
 def open_spool(place: str | os.PathLike[str]) -> Spool:
@@ -20,6 +20,12 @@ def open_spool(place: str | os.PathLike[str]) -> Spool:
 
         return SpoolBucket(url)
     return SpoolFolder(url.removeprefix("spool://"))
+
+
+def require_spools(*places: str | os.PathLike[str]) -> None:
+    """Raise LedgerUnreachable where one of these is no spool, before anything is moved out of another."""
+    for place in places:
+        next(iter(open_spool(place).files()), None)
 
 
 def spool_writer(url: str, *, of: str | None = None) -> SpoolWriter:

@@ -133,8 +133,9 @@ class SpoolFile:
 
 
 def complete_lines(file: Iterable[bytes]) -> Iterator[tuple[int, str]]:
-    """Yield each line that has its newline, with its number. What is no text becomes what is no JSON."""
+    """Yield each line that has its newline, with its number, but for blank ones. What is no text becomes no JSON."""
     for number, line in enumerate(file, 1):
         if not line.endswith(b"\n"):
             return
-        yield number, line[:-1].decode("utf-8", "backslashreplace")
+        if not line.isspace():
+            yield number, line[:-1].decode("utf-8", "backslashreplace")

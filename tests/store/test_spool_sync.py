@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from ledger import Ledger
 from ledger.cli.main import main
-from ledger.errors import AskedWrongly, LedgerUnreachable
+from ledger.errors import AskedWrongly, LedgerError, LedgerUnreachable
 from ledger.events import Event, Fact
 from ledger.events.lines import line_of
 from ledger.spool.naming import FileName
@@ -190,6 +190,28 @@ def test_a_mistyped_place_creates_no_ledger(tmp_path: Path) -> None:
         new.sync(tmp_path / "nowhere")
 
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("verb", ["sync", "merge"])
+def test_nothing_is_moved_where_one_of_several_is_missing(
+    book: Ledger, folder: Path, tmp_path: Path, verb: str
+) -> None:
+    """Neither by the method nor at the prompt: every place is looked at first."""
+    put(folder, name_of(), launched(0))
+    nowhere = tmp_path / "nowhere"
+    with pytest.raises(LedgerError, match="nowhere"):
+        getattr(book, verb)(folder, nowhere)
+    assert main(["--db", book.url, verb, str(folder), str(nowhere)]) in (2, 3)
+    assert list(book.events()) == []
+
+
+def test_blank_lines_are_no_events(book: Ledger, folder: Path) -> None:
+    """Somebody looked at the file in an editor: it is moved in, and cleared, as it was."""
+    file = put(folder, name_of(sealed=True), launched(0), started(1), end="\n")
+    file.write_text(file.read_text().replace("\n", "\n  \n"))
+    answer = book.sync(folder, clear=True)
+
+    assert (answer.events, answer.new, answer.refused, answer.cleared) == (2, 2, 0, 1)
 
 
 def test_one_file_is_for_merge(book: Ledger, folder: Path) -> None:

@@ -36,12 +36,23 @@ class Resting:
             return None
         if all(os.access(place, os.W_OK, effective_ids=effective) for place in (real, real.parent)):
             return None
-        there = real.stat()
+        try:
+            there = real.stat()
+        except FileNotFoundError:
+            return None
         return cls(path, there.st_mtime_ns, there.st_size)
 
     def stirs(self) -> bool:
-        """Whether somebody has begun to write since."""
+        """Whether somebody has opened the file since, so that it is to be read with what lies beside it."""
         return self.found(self.path) != self
+
+    def is_changed(self) -> bool:
+        """Whether what was read of it since may be a mixture."""
+        try:
+            there = Path(self.path).stat()
+        except FileNotFoundError:
+            return False  # whoever had it open has read on
+        return (there.st_mtime_ns, there.st_size) != (self.changed_at, self.size)
 
     def connect(self) -> sqlite3.Connection:
         return connect(self.path, at_rest=True)

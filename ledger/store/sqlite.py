@@ -141,8 +141,8 @@ class SQLiteDatabase:
             return work(connection)
 
     def _refuse_what_stirred(self) -> None:
-        """Trust no answer from a file that was read as it rests, and does not any more."""
-        if self._resting is not None and self._was_replaced():
+        """Trust no answer from a file that was read as it rests, and was written to meanwhile."""
+        if self._resting is not None and self._resting.is_changed():
             raise LedgerUnreachable(f"somebody began to write to {self.place} in the middle of a question. Ask again.")
 
     @contextmanager

@@ -89,12 +89,8 @@ class Progress(NamedTuple):
 
 def checkpoint(connection: Connection, name: str) -> Checkpoint:
     """Return how far the subscription has come; at the beginning where nobody has begun."""
-    position, failures, wanted, begun_by = _checkpoint().run(connection, {"name": name}).fetchone() or (
-        0,
-        0,
-        None,
-        None,
-    )
+    found = _checkpoint().run(connection, {"name": name}).fetchone()
+    position, failures, wanted, begun_by = found or (0, 0, None, None)
     return Checkpoint(position, failures, _wanted_of(wanted), None if begun_by is None else json.loads(begun_by))
 
 
@@ -108,14 +104,8 @@ def held(connection: Connection, name: str) -> Checkpoint:
 def choose(connection: Connection, name: str, wanted: Wanted) -> Checkpoint:
     """Keep what is wanted from now on, and return what was true before."""
     before = held(connection, name)
-    values = {
-        "name": name,
-        "position": 0,
-        "failures": 0,
-        "updated_at": text_of(origin.now()),
-        "wanted": _text_of(wanted),
-    }
-    _CHOOSING.run(connection, {**values, "begun_by": None})
+    values = _values(name, before.position, before.failures)
+    _CHOOSING.run(connection, {**values, "wanted": _text_of(wanted)})
     return before
 
 
@@ -229,8 +219,12 @@ def failure_text(failure: Exception) -> str:
 
 
 def _save(connection: Connection, name: str, position: int, failures: int, *, begun_by: str | None = None) -> None:
-    values = {"name": name, "position": position, "failures": failures, "updated_at": text_of(origin.now())}
-    _SAVING.run(connection, {**values, "wanted": None, "begun_by": begun_by})
+    _SAVING.run(connection, {**_values(name, position, failures), "begun_by": begun_by})
+
+
+def _values(name: str, position: int, failures: int) -> dict[str, object]:
+    said = {"name": name, "position": position, "failures": failures, "updated_at": text_of(origin.now())}
+    return {**said, "wanted": None, "begun_by": None}
 
 
 @cache

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ledger import Ledger
-from ledger.errors import LedgerUnreachable
+from ledger.errors import LedgerUnreachable, NoLedger
 from tests.adopting.test_untouched import no_root
 from tests.builders import completed, heartbeat, launched, shown, started, told
 
@@ -102,6 +102,18 @@ def test_an_answer_from_a_file_that_stirred_is_not_given(shelf: Path) -> None:
                     writer.append([heartbeat(minute) for minute in range(3, 400)])
                 closed(shelf)
         assert book.count_runs() == 1
+
+
+def test_a_file_that_is_gone_is_no_ledger_any_more(shelf: Path) -> None:
+    """Who has read it says so, as of any other."""
+    with somebody_else(shelf) as book:
+        assert book.count_runs() == 1
+        os.seteuid(os.getuid())
+        opened(shelf)
+        kept = shelf.rename(shelf.with_name("elsewhere.db"))
+        with no_root(), pytest.raises(NoLedger):
+            book.count_runs()
+        kept.rename(shelf)
 
 
 def test_what_was_killed_in_the_middle_is_not_read_as_if_it_rested(shelf: Path) -> None:

@@ -13,6 +13,7 @@ from ledger.projections.run import COLUMNS
 from ledger.store.spelling import MOMENT, stated
 
 __all__ = [
+    "DERIVED_NAMES",
     "PROJECTION",
     "TIMELINE",
     "Projection",
@@ -267,6 +268,10 @@ SELECT e.occurred_at, e.run_id, coalesce(r.run_name, v.run_name) AS run_name,
 FROM training_events e
 LEFT JOIN training_runs r ON r.run_id = e.run_id
 LEFT JOIN voided_runs v ON v.run_id = e.run_id"""
+
+
+# What follows from events, and a replay makes anew: all but the heads, which are evidence.
+DERIVED_NAMES = (*(table.name for table in PROJECTION[:-1]), "training_timeline")
 
 
 def projection_named(prefix: str) -> Projection:

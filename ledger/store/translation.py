@@ -15,7 +15,7 @@ from ledger.errors import (
     LedgerUnreachable,
     NotALedger,
 )
-from ledger.store.tables import PROJECTION
+from ledger.store.tables import DERIVED_NAMES
 from ledger.store.undecodable import NO_UTF_8
 
 __all__ = ["forked_meanwhile", "is_busy", "translating"]
@@ -88,10 +88,7 @@ _TRANSLATIONS: tuple[tuple[str, Callable[[str, str], LedgerError]], ...] = (
         ),
     ),
     ("no such table: replaying_", lambda place, text: LedgerBusy(place, by="another replay, which overtook this one")),
-    *(
-        (f"no such table: {name}", _lacks_what_is_derived)
-        for name in (*(table.name for table in PROJECTION[:-1]), "training_timeline")
-    ),
+    *((f"no such table: {name}", _lacks_what_is_derived) for name in DERIVED_NAMES),
     (
         "no such table",
         lambda place, text: LedgerDamaged(

@@ -26,6 +26,7 @@ from ledger.store.spelling import each_named
 from ledger.store.statements import Connection, Statement, StoredRow, compiled, is_sqlite
 from ledger.store.tables import (
     PROJECTION,
+    TIMELINE,
     metadata,
     training_claims,
     training_events,
@@ -144,6 +145,9 @@ class _Watch:
         for (kind, name), (of, sql) in stored.items():
             if kind == "trigger" and of == training_events.name and name not in GUARDS:
                 yield Difference("trigger", None, name, sql, None)
+        _, found = stored.get(("view", "training_timeline"), (None, None))
+        if found != TIMELINE:
+            yield Difference("view", None, "training_timeline", found, TIMELINE)
         for name, sql in sorted(_indexes().items()):
             _, found = stored.get(("index", name), (None, None))
             if found is None or _spelled_alike(found) != _spelled_alike(sql):

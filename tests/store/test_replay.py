@@ -630,26 +630,55 @@ def test_whoever_appends_fast_is_caught_up_with(path: Path, monkeypatch: pytest.
         assert book.verify(), book.verify().differences
 
 
-@pytest.mark.parametrize("table", [*PROJECTION[:-1], None], ids=str)
-def test_what_somebody_dropped_is_made_anew(
-    path: Path, table: sa.Table | None, monkeypatch: pytest.MonkeyPatch
+def made_of(place: str) -> dict[str, str]:
+    """Return how everything in a ledger's schema was made, by its name."""
+    if not is_url(place):
+        return schema(place)
+    asked = """
+        SELECT c.relname, coalesce(CASE WHEN c.relkind = 'i' THEN pg_get_indexdef(c.oid) END,
+         CASE WHEN c.relkind = 'v' THEN pg_get_viewdef(c.oid) END,
+         (SELECT string_agg(concat_ws(' ', attname, format_type(atttypid, atttypmod), attnotnull,
+           attcollation, col_description(c.oid, attnum)), ', ' ORDER BY attnum)
+          FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped) || c.reloptions::text, '')
+        FROM pg_class c WHERE relnamespace = CAST('public' AS regnamespace)"""
+    with behind(place, guarded=True) as db:
+        return dict(db.execute(asked).fetchall())
+
+
+@pytest.mark.parametrize("table", PROJECTION[:-1], ids=str)
+def test_a_table_that_somebody_dropped_is_made_anew(
+    bare_place: str, table: sa.Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All that follows from events can be thrown away; whoever misses it is told of `ledger replay`."""
-    with Ledger(path) as book:
+    with Ledger(bare_place) as book:
         book.append(some_runs(9))
-        before, was = shown(book), schema(path)
-    view = "DROP VIEW training_timeline"
-    with closing(sqlite3.connect(path)) as db:
-        db.execute(view if table is None else f"DROP TABLE {table.name}")
-    with Ledger(path) as book:
-        if table is not None:
-            with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
-                patch.setattr(replay, "folded_runs", lambda _: iter([1 / 0]))
-                book.replay()
-            with pytest.raises(LedgerDamaged, match=f"no such table: {table.name}.*`ledger replay`"):
-                book.verify()  # one that is empty would be taken for the truth
+        before, was = shown(book), made_of(bare_place)
+    with behind(bare_place, guarded=True) as db:
+        db.execute("DROP VIEW training_timeline")
+        db.execute(f"DROP TABLE {table.name}")
+    with Ledger(bare_place) as book:
+        with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+            for module in (replay, replaying):
+                patch.setattr(module, "folded_runs", lambda _: iter([1 / 0]))
+            book.replay()
+        with pytest.raises(LedgerDamaged, match=f"{table.name}.*`ledger replay`"):
+            book.verify()  # one that is empty would be taken for the truth
         assert book.replay() == 9
-        assert (bool(book.verify()), shown(book), schema(path)) == (True, before, was)
+        assert (bool(book.verify()), shown(book), made_of(bare_place)) == (True, before, was)
+
+
+@pytest.mark.parametrize("what", ["VIEW training_timeline", "INDEX training_metrics_by_name"])
+def test_a_view_or_an_index_that_somebody_dropped_is_made_anew(bare_place: str, what: str) -> None:
+    """A verification names it, and a replay makes it."""
+    with Ledger(bare_place) as book:
+        book.append(some_runs(9))
+        was = made_of(bare_place)
+        with behind(bare_place, guarded=True) as db:
+            db.execute(f"DROP {what}")
+        (difference,) = book.verify().differences
+        assert what == f"{difference.kind.upper()} {difference.column}"
+        assert book.replay() == 9
+        assert (bool(book.verify()), made_of(bare_place)) == (True, was)
 
 
 @pytest.mark.usefixtures("small_parts")

@@ -361,8 +361,7 @@ def test_a_table_that_is_gone_is_damage(copy: str, table: str) -> None:
         db.execute("DROP VIEW training_timeline")
         db.execute(f"DROP TABLE {table}")
 
-    is_derived = table != "training_heads" and not is_url(copy)
-    mend = "`ledger replay`" if is_derived else "restore-backup|Restore it from a backup"
+    mend = "`ledger replay`" if table != "training_heads" else "restore-backup|Restore it from a backup"
     with Ledger(copy) as book, pytest.raises(LedgerDamaged, match=mend):
         book.verify()
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from ledger.store.postgres.functions import FUNCTIONS, GUARDS
 from ledger.store.postgres.schema import indexes
 from ledger.store.statements import Connection, said
-from ledger.store.tables import metadata
+from ledger.store.tables import TIMELINE, metadata
 from ledger.store.verify import Difference
 
 __all__ = ["schema_differences"]
@@ -22,6 +22,11 @@ _TRIGGERS = said(
 _INDEXES = said(
     "SELECT c.relname, pg_get_indexdef(c.oid), i.indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
     " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = current_schema()"
+)
+# The server spells its definition in words of its own.
+_HAS_VIEW = said(
+    "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+    " WHERE n.nspname = current_schema() AND c.relname = 'training_timeline' AND c.relkind = 'v'"
 )
 _FUNCTIONS = said(
     "SELECT p.proname, p.prosrc FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
@@ -43,6 +48,8 @@ def schema_differences(connection: Connection) -> Iterator[Difference]:
         yield Difference("trigger", None, name, found, None)
     for name, found in _RULES.run(connection, {"the_table": "training_events"}):
         yield Difference("rule", None, name, found, None)
+    if not _HAS_VIEW.ask(connection).fetchone()[0]:
+        yield Difference("view", None, "training_timeline", None, TIMELINE)
     yield from _functions(connection)
     yield from _indexes(connection)
 

@@ -23,6 +23,7 @@ from ledger.store.folding import fold_of, folded_runs
 from ledger.store.parts import in_parts
 from ledger.store.postgres.connection import ServerConnection
 from ledger.store.postgres.database import ServerDatabase
+from ledger.store.postgres.schema import missing
 from ledger.store.postgres.translation import translating
 from ledger.store.projector import settle_ids
 from ledger.store.run_rows import HELD, RunRows, unsettled
@@ -44,15 +45,37 @@ _DERIVED = [_LIVE.heads.columns.keys().index(name) for name in DERIVED]
 
 
 def replay_on_server(database: ServerDatabase, watcher: Watcher | None = None) -> None:
-    """Make every projected row equal to its fold."""
+    """Make every projected row equal to its fold, and make anew the tables, indexes and view that somebody dropped."""
     with closing(database.connect()) as own, translating(database.place, 0):
-        for live, beside in zip(_LIVE, _BESIDE, strict=True):
-            own.execute(f"CREATE TEMPORARY TABLE {beside.name} (LIKE {live.name})")
-        with database.snapshot() as ledger:
-            ids = _compare(ledger, own, watcher)
-        own.begin()
+        if _make_what_is_missing(own):  # in this transaction, for nobody may see tables that are empty
+            _begin_beside(own)
+            ids = _compare(own, own, watcher)
+        else:
+            _begin_beside(own)
+            with database.snapshot() as ledger:
+                ids = _compare(ledger, own, watcher)
+            own.begin()
         _exchange(own, ids)
         own.execute("COMMIT")
+
+
+def _make_what_is_missing(own: ServerConnection) -> bool:
+    """Make tables, indexes and the view; return whether there were tables, with the transaction still open then."""
+    making, lacks_tables = missing(own)
+    if making:
+        own.begin()
+        if lacks_tables:
+            own.execute("LOCK TABLE training_heads IN EXCLUSIVE MODE")  # who appends comes by the heads first
+        for statement in making:
+            own.execute(statement)
+        if not lacks_tables:
+            own.execute("COMMIT")
+    return lacks_tables
+
+
+def _begin_beside(own: ServerConnection) -> None:
+    for live, beside in zip(_LIVE, _BESIDE, strict=True):
+        own.execute(f"CREATE TEMPORARY TABLE {beside.name} (LIKE {live.name})")
 
 
 def _compare(ledger: Connection, own: ServerConnection, watcher: Watcher | None) -> set[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import sqlalchemy as sa
@@ -21,7 +21,7 @@ from ledger.store.postgres.translation import ELSEWHERE
 from ledger.store.spelling import VERBATIM
 from ledger.store.statements import said
 
-__all__ = ["indexes", "is_restored", "migrate", "pending", "schema_statements", "take_over_restored"]
+__all__ = ["indexes", "is_restored", "migrate", "missing", "pending", "schema_statements", "take_over_restored"]
 
 _dialect: Callable[..., sa.Dialect] = postgresql.dialect
 _OUR_LOCKS = 0x1ED6E3  # the space of advisory locks under which schemas are made
@@ -33,6 +33,10 @@ _CONSUMERS = "m004_consumers"
 _NAMES = said(
     "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
     " WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p', 'v', 'm', 'f')"
+)
+_INDEX_NAMES = said(
+    "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+    " WHERE n.nspname = current_schema() AND c.relkind = 'i'"
 )
 _APPLIED = said("SELECT name FROM ledger_migrations")
 _LOCK = said(f"SELECT pg_advisory_xact_lock({_OUR_LOCKS}, hashtext(current_schema()))")
@@ -91,6 +95,24 @@ def _bring_up(connection: ServerConnection, steps: Sequence[str]) -> None:
             connection.execute(f'ALTER TABLE ledger_subscriptions ADD COLUMN {name} TEXT COLLATE "C"')
 
 
+def missing(connection: ServerConnection) -> tuple[list[str], bool]:
+    """Return what makes anew what somebody dropped of what follows from events, and whether tables are among it.
+
+    Those would be empty. Heads are left: that one is missing is evidence.
+    """
+    names = {name for (name,) in _NAMES.ask(connection)}
+    there = {name for (name,) in _INDEX_NAMES.ask(connection)}
+    making: list[str] = []
+    for table in tables.PROJECTION[:-1]:
+        if table.name not in names:
+            making += _creating(table)
+        else:
+            making += [made for index, made in _indexes_of(table).items() if index not in there]
+    if "training_timeline" not in names:
+        making.append(tables.TIMELINE)
+    return making, any(table.name not in names for table in tables.PROJECTION[:-1])
+
+
 def take_over_restored(connection: ServerConnection) -> None:
     """Let new events stand behind those that a dump of another server has brought, in the open transaction."""
     _LOCK.ask(connection)
@@ -125,18 +147,17 @@ def _results() -> list[str]:
 
 def indexes() -> dict[str, str]:
     """Return the statement of every index that the ledger has, by its name."""
-    return {str(index.name): _spelled(CreateIndex(index)) for index in _every_index()}
+    return {name: made for table in tables.metadata.sorted_tables for name, made in _indexes_of(table).items()}
 
 
-def _every_index() -> Iterator[sa.Index]:
-    for table in tables.metadata.sorted_tables:
-        yield from sorted(_on_server(table).indexes, key=lambda index: str(index.name))
+def _indexes_of(table: sa.Table) -> dict[str, str]:
+    every = sorted(_on_server(table).indexes, key=lambda index: str(index.name))
+    return {str(index.name): _spelled(CreateIndex(index)) for index in every}
 
 
 def _creating(table: sa.Table) -> list[str]:
     made = _on_server(table)
-    statements = [_spelled(CreateTable(made))]
-    statements += [_spelled(CreateIndex(index)) for index in sorted(made.indexes, key=lambda index: str(index.name))]
+    statements = [_spelled(CreateTable(made)), *_indexes_of(table).values()]
     commented = [column for column in made.columns if column.comment]
     return [*statements, *(_spelled(sa.schema.SetColumnComment(column)) for column in commented)]
 

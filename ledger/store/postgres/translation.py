@@ -9,6 +9,7 @@ import psycopg
 import sqlalchemy as sa
 
 from ledger.errors import AppendOnly, LedgerBusy, LedgerDamaged, LedgerError, LedgerUnreachable, NotALedger
+from ledger.store.tables import DERIVED_NAMES
 
 __all__ = ["ELSEWHERE", "cause_of", "is_passing", "refused", "translating", "undone"]
 
@@ -146,6 +147,10 @@ def _taken(place: str, words: str) -> LedgerError:
 
 
 def _lacking(place: str, words: str) -> LedgerError:
+    if any(f'"{name}"' in words for name in DERIVED_NAMES):
+        return LedgerDamaged(
+            f"{place} lacks a projected table ({words}). `ledger replay`, by its owner, makes it anew of the events."
+        )
     return LedgerDamaged(f"{place} lacks a part of the ledger ({words}). Restore it from a backup of the server.")
 
 

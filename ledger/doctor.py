@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ledger.api import Ledger
 from ledger.errors import HalfConfigured, LedgerError, NotConfigured, Unreachable, shortened
-from ledger.settings import IN_MEMORY, OFF, Settings, is_spool
+from ledger.settings import IN_MEMORY, OFF, Settings, is_spool, pasted
 from ledger.spool.places import open_spool
 from ledger.store.filesystem import on_network
 from ledger.store.inspect import Inspection, copies_beside
@@ -101,7 +101,8 @@ def _spooled(report: Report) -> None:
     if count:
         report.remarks.append(
             f"{count} file(s) lie in the spool {spool.place}, for this ledger or for others. What processes of this "
-            f"machine left for this one comes in by itself; all of it comes in with `ledger sync {spool.place}`."
+            "machine left for this one comes in by itself; all of it comes in with "
+            f"`ledger sync {pasted(spool.place)}`."
         )
 
 

@@ -32,6 +32,7 @@
 
 from __future__ import annotations
 
+import shlex
 from difflib import get_close_matches
 from reprlib import Repr
 from typing import TYPE_CHECKING
@@ -224,7 +225,7 @@ class OnlyASpool(Unreachable):
     def __init__(self, place: str) -> None:
         super().__init__(
             f"{place} is a spool: it takes what is recorded and answers nothing. Move it into its ledger with "
-            f"`ledger --db LEDGER sync {place}`, and ask that ledger."
+            f"`ledger --db LEDGER sync {shlex.quote(place)}`, and ask that ledger."
         )
 
 

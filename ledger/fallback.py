@@ -18,6 +18,7 @@ from ledger import origin
 from ledger.errors import LedgerError, LedgerUnreachable, NoLedger, Unreachable
 from ledger.events import Fact, Recorded
 from ledger.events.times import parse_moment, text_of
+from ledger.settings import pasted
 from ledger.sinks import Onward, Straight
 from ledger.syncing import sync_files
 
@@ -46,7 +47,7 @@ class Fallback:
         self._onward = Onward(spool, is_told=True)
         self._outage = _Outage()
         self._was_there = False  # the database; if it is not any more, nobody makes a new one in its place
-        self._took_over = False
+        self._took_over = self._has_looked = False
         self._ahead: dict[str, str] = {}  # runs that our last word on lies in the future, by another clock than ours
 
     def append(self, facts: Sequence[Fact], expected_version: int | None) -> list[Recorded]:
@@ -83,13 +84,18 @@ class Fallback:
         return self._onward.waits_in()
 
     def bring_in(self) -> None:
-        """Bring in what was spooled; who only asks is answered all the same where that cannot be done."""
-        if not self._spool.has_own() or not self._outage.may_be_over():
+        """Bring in what was spooled, and once what others left; who only asks is answered where that cannot be done.
+
+        In an outage too: what is asked goes to the database anyway, and shows whether that is back.
+        """
+        if not self._spool.has_own():
+            self._take_over_at_once()
             return
         try:
             self._prepare(creating=False)
         except _AWAY as exc:
-            self._begin_outage(exc)
+            if not self._outage.lasts():
+                self._begin_outage(exc)
         except LedgerError as exc:
             _log.warning("%s. %s", _first_sentence(exc), self._where_it_lies())
         else:
@@ -147,10 +153,10 @@ class Fallback:
 
     def _where_it_lies(self) -> str:
         place = self._straight.database.place
-        named = "URL" if "://" in place else place  # as it may be shown, a URL lacks what it takes to get in
+        named = "URL" if "://" in place else pasted(place)  # as it may be shown, a URL lacks what it takes to get in
         return (
             f"What is recorded meanwhile goes to {self._spool.place}, and from there into the ledger when it is back; "
-            f"by hand: ledger --db {named} sync {self._spool.place}"
+            f"by hand: ledger --db {named} sync {pasted(self._spool.place)}"
         )
 
     def _take_over(self) -> None:
@@ -160,15 +166,34 @@ class Fallback:
         """
         if self._took_over:
             return
-        database, place = self._straight.database, self._spool.place
         try:
             files = self._spool.left_on_this_host()
         except (LedgerError, OSError) as exc:
             files = self._left_there(exc)
         if files:
-            with database.write():  # a wait in vain is an outage, and the call need not wait again
+            with self._straight.database.write():  # a wait in vain is an outage, and the call need not wait again
                 pass
         self._took_over = True
+        self._bring_in_of_others(files)
+
+    def _take_over_at_once(self) -> None:
+        """Do the same for who only asks, and may have no right to write: where it cannot be done, nothing is said."""
+        if self._took_over or self._has_looked:
+            return
+        self._has_looked = True
+        database = self._straight.database
+        try:
+            if files := self._spool.left_on_this_host():
+                database.require(seconds_max=PROBE_SECONDS_MAX)
+                with database.write(seconds_max=PROBE_SECONDS_MAX):
+                    pass
+                self._took_over = True
+                self._bring_in_of_others(files)
+        except (LedgerError, OSError) as exc:
+            _log.info("%s. What others left in %s stays there.", _first_sentence(exc), self._spool.place)
+
+    def _bring_in_of_others(self, files: Sequence[Spooled]) -> None:
+        database, place = self._straight.database, self._spool.place
         try:
             if files:
                 _log.info("%d event(s) brought in that others left in %s", sync_files(database, files, place), place)

@@ -24,6 +24,7 @@ __all__ = [
     "Origin",
     "booted_at",
     "has_ended",
+    "is_hidden",
     "machine",
     "new_event_id",
     "now",
@@ -192,18 +193,31 @@ def process(pid: int | None = None) -> dict[str, str | int] | None:
     return {**made, "started": int(stat[19]), "namespace": namespace}
 
 
-def has_ended(process_: Mapping[str, object]) -> bool:
-    """Return whether a process of which `process` once told is gone, as far as can be told from here.
+def has_ended(process_: Mapping[str, object]) -> bool | None:
+    """Return whether a process of which `process` once told is gone.
 
-    One of another machine or container cannot be looked for, and counts as gone.
+    None where that cannot be looked for: on another machine, in another container, or of somebody who hides it.
     """
     here = process() or {}
     if any(process_.get(name) != here.get(name) for name in ("host", "boot_id", "namespace")):
-        return True
+        return None
+    pid = int(str(process_["pid"]))
     try:
-        return process(int(str(process_["pid"]))) != process_
+        there = process(pid)
     except PermissionError:
+        return None
+    return there != process_ if there is not None or not is_hidden(pid) else None
+
+
+def is_hidden(pid: int) -> bool:
+    """Return whether it is there, but /proc does not show other users' processes (the mount option hidepid)."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
         return False
+    return False  # our own is never hidden: this one is dead, and not fetched by its parent yet
 
 
 def is_running(pid: int) -> bool:

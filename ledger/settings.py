@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ __all__ = [
     "is_spool",
     "location",
     "mark_of",
+    "pasted",
     "seconds_of",
     "shown",
     "spool_location",
@@ -197,6 +199,11 @@ def shown(url: str) -> str:
     login, at, place = (plain if "@" in plain else rest).rpartition("@")
     place = place.partition("?")[0]
     return f"{scheme}://{login.partition(':')[0]}:***@{place}" if at else f"{scheme}://{place}"
+
+
+def pasted(place: str) -> str:
+    """Return a place as it is to be typed into a shell."""
+    return shlex.quote(place)
 
 
 def mark_of(url: str) -> str:

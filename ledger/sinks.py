@@ -12,6 +12,7 @@ from ledger.errors import AskedWrongly
 from ledger.events import Fact, Recorded
 from ledger.events.plain import json_text
 from ledger.events.times import parse_moment
+from ledger.settings import pasted
 
 if TYPE_CHECKING:
     from ledger.spool.kinds import SpoolWriter
@@ -161,7 +162,7 @@ class Onward:
         if self._says and place not in _said:
             _said.add(place)
             _log.warning(
-                "recorded in the spool %s; `ledger --db LEDGER sync %s` moves it into its ledger", place, place
+                "recorded in the spool %s; `ledger --db LEDGER sync %s` moves it into its ledger", place, pasted(place)
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from ledger.errors import FileUnreadable, InvalidValue, LedgerUnreachable, MissingExtra
 from ledger.settings import is_spool, location, shown
-from ledger.spool.kinds import Spool, Spooled
+from ledger.spool.kinds import CUT_OFF, Spool, Spooled
 from ledger.spool.naming import FileName
 from ledger.spool.places import open_spool
 from ledger.spool.reading import OneFile
@@ -18,6 +19,7 @@ from ledger.store.sources import opened_file
 
 __all__ = ["opened_source", "require_sources"]
 
+_log = logging.getLogger("ledger")
 _WANTED = "a ledger's file or postgresql:// URL, an export or a spool that is there is wanted"
 
 
@@ -78,4 +80,6 @@ class _Spooled:
             if last is not None and number > last:
                 break
             yield arriving(f"{file.name}:{number}", line, 1)
+        if last is None and file.is_cut_off():
+            _log.warning(CUT_OFF, file.name)
         self._read.setdefault(file.name, number)

@@ -9,7 +9,7 @@ from functools import partial
 from itertools import chain
 
 from ledger.errors import FileUnreadable, LedgerError
-from ledger.spool.kinds import Spool, Spooled
+from ledger.spool.kinds import CUT_OFF, Spool, Spooled
 from ledger.store.database import Database
 from ledger.store.holding import holds
 from ledger.store.merging import Arrival, Merged, Refusal, arriving, merge_arrivals
@@ -71,11 +71,13 @@ def _warn(merged: Merged, staying: Sequence[str]) -> None:
 
 def _arrivals_or_refusal(file: Spooled, place: str) -> Iterator[Arrival]:
     """What a file holds, or that it cannot be read, which is no reason to leave the others."""
+    where = f"{place}/{file.name}"
     try:
         yield from _arrivals(file, place)
     except FileUnreadable as exc:
-        where = f"{place}/{file.name}"
         yield Arrival(where, 0, 0, Refusal(where, None, str(exc)))
+    if file.is_cut_off():
+        _log.warning(CUT_OFF, where)
 
 
 def _arrivals(file: Spooled, place: str) -> Iterator[Arrival]:

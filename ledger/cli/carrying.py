@@ -73,7 +73,8 @@ def _say_merged(source: str, merged: Merged) -> None:
         say(visible(f"  refused: {refusal.where}{event}: {' '.join(refusal.reason.split())}"))
     if merged.refused > len(merged.refusals):
         say(f"  and {merged.refused - len(merged.refusals)} more")
-    say("  every event of it that was not refused is here, with the same digest")
+    proved = "every event of it that was not refused is here, with the same digest"
+    say(f"  {proved if merged.events else 'no event was there; of a folder, the files named *.jsonl are read'}")
 
 
 def copy(said: Namespace) -> int:

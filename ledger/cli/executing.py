@@ -9,7 +9,7 @@ from argparse import Namespace
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from ledger.settings import is_spool, location, shown
+from ledger.settings import is_spool, location, pasted, shown
 from ledger.table import visible
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ def _where_it_is(outcome: Outcome, db: str | None) -> list[str]:
     made = [] if outcome.trouble is None else [" ".join(outcome.trouble.split())]
     if outcome.spool is not None:
         place = None if db is None else location(db)
-        goes_to = "LEDGER" if place is None or is_spool(place) else shown(place)
-        mend = f"`ledger --db {goes_to} sync {outcome.spool}` moves it in"
+        goes_to = "LEDGER" if place is None or is_spool(place) else pasted(shown(place))
+        mend = f"`ledger --db {goes_to} sync {pasted(outcome.spool)}` moves it in"
         made.append(f"What was recorded is in the spool {outcome.spool}; {mend}.")
     return made
 

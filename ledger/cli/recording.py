@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ledger.cli.output import say, say_document
 from ledger.cli.place import opened
 from ledger.errors import AskedWrongly, Unreachable, shortened
-from ledger.settings import is_spool
+from ledger.settings import is_spool, pasted
 from ledger.table import visible
 
 if TYPE_CHECKING:
@@ -119,8 +119,8 @@ def _say_spooled(said: Namespace, word: str, ledger: Ledger) -> None:
     if said.as_json:
         say_document({"recorded": word, "spool": ledger.spooled, "run": None})
         return
-    goes_to = "LEDGER" if is_spool(ledger.url) else ledger.url
-    mend = f"`ledger --db {goes_to} sync {ledger.spooled}` moves it in"
+    goes_to = "LEDGER" if is_spool(ledger.url) else pasted(ledger.url)
+    mend = f"`ledger --db {goes_to} sync {pasted(ledger.spooled or '')}` moves it in"
     say(visible(f"{said.run_id}: {word}, recorded in the spool {ledger.spooled}; {mend}"))
 
 

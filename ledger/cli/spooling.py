@@ -42,6 +42,8 @@ def sync(said: Namespace) -> int:
 def _say_synced(spool: str, synced: Synced, *, clear: bool) -> None:
     counts = f"{synced.new} new, {synced.known} known, {synced.refused} refused"
     say(visible(f"{spool}: {counted(synced.events, 'event')} in {counted(synced.files, 'file')}: {counts}"))
+    if not synced.files:
+        say("  no file of a spool, named *.jsonl, lies there")
     for refusal in synced.refusals:
         event = f", event {refusal.event_id}" if refusal.event_id else ""
         say(visible(f"  refused: {refusal.where}{event}: {' '.join(refusal.reason.split())}"))

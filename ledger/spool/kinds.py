@@ -7,8 +7,11 @@ from typing import Protocol
 
 from ledger.events import Fact
 
-__all__ = ["Holds", "Spool", "SpoolWriter", "Spooled"]
+__all__ = ["CUT_OFF", "Holds", "Spool", "SpoolWriter", "Spooled"]
 
+CUT_OFF = (
+    "%s ends in the middle of a line, though it is sealed: a copy that is not done. Copy it again, and take it in again"
+)
 # Whether the ledger has every one of these lines.
 Holds = Callable[[Iterable[str]], bool]
 
@@ -20,6 +23,9 @@ class Spooled(Protocol):
     def name(self) -> str: ...
     def lines(self) -> Iterator[tuple[int, str]]:
         """Yield each complete line with its number; nothing where somebody else has moved it in and removed it."""
+
+    def is_cut_off(self) -> bool:
+        """Whether an event is missing at its end that had been there: a copy that is not done."""
 
     def clear(self, holds: Holds) -> bool:
         """Remove it, if nobody writes to it any more and the ledger holds all of it; return whether it is gone."""

@@ -64,16 +64,19 @@ class FileName:
     def of_this_host(self) -> bool:
         return self.host == _here()[0]
 
-    def writer_is_gone(self) -> bool:
+    def writer_is_gone(self, last_written: float) -> bool:
         """Whether this machine, from which it was written, was started anew since, or has that process no more.
 
-        Containers can share names, boots and pids, so that a lock on the file has to confirm it.
+        Machines can share a name, and containers boots and pids, too: what was written, in seconds since 1970, after
+        this machine was started is of no former boot of it, and a lock on the file has to confirm the rest.
         """
         host, boot_id = _here()
         if self.host != host:
             return False
         if self.boot_id != boot_id:
-            return _UNKNOWN_BOOT not in (self.boot_id, boot_id)
+            booted_at = origin.booted_at()
+            is_known = _UNKNOWN_BOOT not in (self.boot_id, boot_id)
+            return is_known and booted_at is not None and last_written < booted_at.timestamp()
         return not origin.is_running(self.pid)
 
 

@@ -106,18 +106,28 @@ class SpoolFile:
 
     def is_at_rest(self) -> bool:
         """Whether its name says that nobody writes to it any more."""
-        return self._said is not None and (self._said.sealed or self._said.writer_is_gone())
+        if self._said is None or self._said.sealed:
+            return self._said is not None
+        try:
+            return self._said.writer_is_gone(self._path.stat().st_mtime)
+        except OSError:
+            return False
+
+    def is_cut_off(self) -> bool:
+        """Whether it is sealed, and ends in the middle of a line all the same: a copy that is not done."""
+        if self._said is None or not self._said.sealed:
+            return False
+        try:
+            with self._path.open("rb") as file:
+                return not _ends_in_a_line(file)
+        except OSError:
+            return False
 
     def _is_finished(self, file: BinaryIO) -> bool:
         """Whether that is so: a lock confirms that a writer is gone, and a whole last line that a copy is done."""
         if self._said is None or not self._said.sealed:
             return hold(file.fileno())
-        if file.seek(0, os.SEEK_END):
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                return False
-        file.seek(0)
-        return True
+        return _ends_in_a_line(file)
 
     def _opened(self) -> BinaryIO | None:
         try:
@@ -130,6 +140,16 @@ class SpoolFile:
             return self._path.with_name(str(self._said.seal())).open("rb")
         except FileNotFoundError:
             return None
+
+
+def _ends_in_a_line(file: BinaryIO) -> bool:
+    """Whether the last line is whole, or there is none; the file is at its beginning afterwards."""
+    last = b"\n"
+    if file.seek(0, os.SEEK_END):
+        file.seek(-1, os.SEEK_END)
+        last = file.read(1)
+    file.seek(0)
+    return last == b"\n"
 
 
 def complete_lines(file: Iterable[bytes]) -> Iterator[tuple[int, str]]:

@@ -137,6 +137,10 @@ class SpooledObject:
         data = self._bucket.read(self.name) or b""
         yield from complete_lines(data.splitlines(keepends=True))
 
+    def is_cut_off(self) -> bool:
+        """Never: an object is there as a whole, or not at all."""
+        return False
+
     def clear(self, holds: Callable[[Iterable[str]], bool]) -> bool:
         """Delete the object if it bears a name of ours and *holds* says so of all its lines."""
         if _OURS.fullmatch(self.name) is None or not holds(line for _, line in self.lines()):

@@ -21,6 +21,7 @@ from ledger.store.waiting import Waiting
 __all__ = ["Consumer", "Terms"]
 
 PAUSE_SECONDS_MAX = 30.0
+DEATHS_MIN = 3  # before an event is parked for them, for a process may end for a reason of its own
 NOTE_SECONDS = 1.0  # so often at most the checkpoint moves over events that nobody wants
 
 _log = logging.getLogger("ledger")
@@ -142,9 +143,10 @@ class Consumer:
         there = subscriptions.begin(connection, self._terms.name, self._since)
         if there.position != self._since:
             return _Done(there.position, None, 0, None, is_ours=False)
-        if there.failures < self._terms.tries or there.begun_by is None:
+        if there.failures < max(self._terms.tries, DEATHS_MIN) or there.begun_by is None:
             return None
-        error = f"the process ended in the handler (pid {there.begun_by['pid']} of {there.begun_by['host']})"
+        who = f"pid {there.begun_by['pid']} of {there.begun_by['host']}"
+        error = f"the process ended while it was in the handler ({who})"
         subscriptions.park(connection, self._terms.name, event.position, error)
         to = subscriptions.advance(connection, self._terms.name, self._since, event.position)
         return _Done(to, None, there.failures, error, is_ours=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-__all__ = ["make_room", "on_network"]
+__all__ = ["is_mounted", "make_room", "on_network"]
 
 _log = logging.getLogger("ledger")
 
@@ -53,6 +53,15 @@ def on_network(path: Path, mounts: Path = Path("/proc/mounts")) -> bool:
         if real.is_relative_to(point) and len(point.parts) >= found[0]:
             found = (len(point.parts), kind)
     return found[1] in _NETWORK
+
+
+def is_mounted(path: Path) -> bool:
+    """Whether a file is itself mounted there, so that what lies beside it elsewhere does not lie beside it here."""
+    try:
+        lines = Path("/proc/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    return any(Path(line.split()[1].replace("\\040", " ")) == path for line in lines)
 
 
 def make_room(path: Path) -> None:

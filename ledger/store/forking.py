@@ -12,6 +12,7 @@ import os
 import sqlite3
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import quote
 
@@ -47,9 +48,13 @@ def refuse_disowned(path: str) -> None:
 
 
 class Lendable(sqlite3.Connection):
-    """A connection; whoever it *is_lent* to does not close it."""
+    """A connection; whoever it *is_lent* to does not close it.
+
+    *may_mix* says whether what it has read may be of several states: somebody wrote, and it does not look for that.
+    """
 
     is_lent = False
+    may_mix: Callable[[], bool] = staticmethod(bool)  # of one that looks: False
 
     def close(self) -> None:
         if self.is_lent:

@@ -29,7 +29,7 @@ from ledger.store.placing import placed
 from ledger.store.statements import Connection
 from ledger.store.writing import write_details
 
-__all__ = ["DETAILED", "STEPS", "Step", "fill_details", "migrate", "pending", "schema_statements"]
+__all__ = ["CONSUMERS", "DETAILED", "STEPS", "Step", "fill_details", "migrate", "pending", "schema_statements"]
 
 _RUNS_AT_ONCE = 250
 DETAILED = "UPDATE training_heads SET detailed = version"  # what the fill of the tables beside has made true
@@ -63,7 +63,7 @@ def _many_ledgers(connection: sqlite3.Connection) -> None:
 
 def _place_heads(connection: sqlite3.Connection) -> None:
     """Heads also say where and when their events were accepted."""
-    _remake(connection, tables.training_heads)
+    _remake_heads(connection)
     every = connection.execute("SELECT run_id, position, recorded_at FROM training_events ORDER BY run_id, version")
     for run_id, rows in groupby(every, key=itemgetter(0)):
         checksum = placed((position, recorded_at) for _, position, recorded_at in rows)
@@ -82,7 +82,7 @@ def _results(connection: sqlite3.Connection) -> None:
         for statement in creating(table):
             connection.execute(statement)
     connection.execute(tables.TIMELINE)
-    _remake(connection, tables.training_heads)
+    _remake_heads(connection)
     fill_details(connection)
     connection.execute(DETAILED)
 
@@ -94,23 +94,30 @@ def fill_details(connection: Connection) -> None:
         write_details(connection, tables.PROJECTION, part)
 
 
-def _remake(connection: sqlite3.Connection, table: sa.Table) -> None:
-    """Give one of the ledger's own tables the columns of today; what is new is NULL, or 0 where that cannot be."""
-    former = f"former_{table.name}"
-    connection.execute(f"ALTER TABLE {table.name} RENAME TO {former}")
-    connection.execute(creating(table)[0])
-    there = {name for _, name, *_ in connection.execute(f"PRAGMA table_info({former})")}
-    names = table.columns.keys()
-    given = (name if name in there else "NULL" if table.c[name].nullable else "0" for name in names)
-    connection.execute(f"INSERT INTO {table.name} ({', '.join(names)}) SELECT {', '.join(given)} FROM {former}")
-    connection.execute(f"DROP TABLE {former}")
+def _remake_heads(connection: sqlite3.Connection) -> None:
+    """Heads have all columns of today; a number that is new is 0."""
+    connection.execute("ALTER TABLE training_heads RENAME TO former_heads")
+    connection.execute(creating(tables.training_heads)[0])
+    there = _columns(connection, "former_heads")
+    names = tables.training_heads.columns.keys()
+    given = ", ".join(name if name in there else "0" for name in names)
+    connection.execute(f"INSERT INTO training_heads ({', '.join(names)}) SELECT {given} FROM former_heads")
+    connection.execute("DROP TABLE former_heads")
 
 
 def _consumers(connection: sqlite3.Connection) -> None:
     """Subscriptions know which events they want, and who is at work on the next."""
-    _remake(connection, tables.subscriptions)
+    there = _columns(connection, tables.subscriptions.name)
+    for name in CONSUMERS:
+        if name not in there:
+            connection.execute(f"ALTER TABLE {tables.subscriptions.name} ADD COLUMN {name} TEXT")
 
 
+def _columns(connection: sqlite3.Connection, table: str) -> set[str]:
+    return {name for _, name, *_ in connection.execute(f"PRAGMA table_info({table})")}
+
+
+CONSUMERS = ("wanted", "begun_by")
 STEPS: tuple[Step, ...] = (
     Step("m001_the_ledger", _the_ledger),
     Step("m002_many_ledgers", _many_ledgers),
@@ -136,6 +143,7 @@ def make_what_is_missing(connection: sqlite3.Connection) -> bool:
 
     Return whether there were tables among it, which are empty now. Heads are left: that one is missing is evidence.
     """
+    connection.execute("SELECT 1 FROM training_heads LIMIT 1")
     there = _names(connection)
     for table in tables.PROJECTION[:-1]:
         names = [table.name, *sorted(str(index.name) for index in table.indexes)]

@@ -15,19 +15,35 @@ __all__ = ["OURS", "REFUSED", "SAVEPOINT", "attempt", "attempt_within"]
 SAVEPOINT = "ledger_delivery"
 OURS = frozenset(metadata.tables) | {"sqlite_sequence"}
 # Which of the two names that SQLite gives with an action is the table's.
-_FIRST = frozenset({sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE, sqlite3.SQLITE_DROP_TABLE})
+_FIRST = frozenset(
+    {
+        sqlite3.SQLITE_INSERT,
+        sqlite3.SQLITE_UPDATE,
+        sqlite3.SQLITE_DELETE,
+        sqlite3.SQLITE_DROP_TABLE,
+        # One of these of our names would be taken for ours, on this connection and for as long as it is open.
+        sqlite3.SQLITE_CREATE_TEMP_TABLE,
+        sqlite3.SQLITE_CREATE_TEMP_VIEW,
+    }
+)
 _SECOND = frozenset(
     {
         sqlite3.SQLITE_ALTER_TABLE,
         sqlite3.SQLITE_CREATE_INDEX,
         sqlite3.SQLITE_CREATE_TRIGGER,
+        sqlite3.SQLITE_CREATE_TEMP_TRIGGER,
         sqlite3.SQLITE_DROP_INDEX,
         sqlite3.SQLITE_DROP_TRIGGER,
     }
 )
+# What else outlasts the handler, on the ledger's own connection. A PRAGMA with a value sets something, but for these.
+_LASTING = frozenset({sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH})
+_LOOKING = frozenset(
+    {"table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo", "foreign_key_list"}
+)
 REFUSED = (
     "A handler in the ledger's transaction writes to tables of its own only, and leaves BEGIN, COMMIT and ROLLBACK "
-    "to the subscription (`with connection:` and executescript commit)."
+    "to the subscription (`with connection:` and executescript commit), and the connection as it is (PRAGMA, ATTACH)."
 )
 
 
@@ -56,7 +72,8 @@ def _attempt_on_file(connection: Lendable, handler: Callable[[], object]) -> Exc
         table = first if action in _FIRST else second if action in _SECOND else None
         own = action == sqlite3.SQLITE_SAVEPOINT and second == SAVEPOINT
         lost = not connection.in_transaction
-        if lost or own or table in OURS or action == sqlite3.SQLITE_TRANSACTION:
+        sets = action == sqlite3.SQLITE_PRAGMA and second is not None and first not in _LOOKING
+        if lost or own or sets or table in OURS or action in _LASTING:
             refused.append(action)
             return sqlite3.SQLITE_DENY
         return sqlite3.SQLITE_OK

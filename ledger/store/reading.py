@@ -8,6 +8,7 @@ from functools import cache
 
 import sqlalchemy as sa
 
+from ledger.errors import LedgerDamaged, shortened
 from ledger.events.fact import Fact, Recorded, loaded
 from ledger.events.upcast import understood
 from ledger.store.statements import Connection, Statement, StoredRow, compiled, said
@@ -58,10 +59,17 @@ def facts_of_run(connection: Connection, run_id: str, up_to_version: int) -> lis
 
 
 def recorded(row: StoredRow) -> Recorded:
-    """Return the event that a row of `training_events` holds."""
+    """Return the event that a row of `training_events` holds. Raises LedgerDamaged where a time is none."""
     values = list(row)
-    values[6] = datetime.fromisoformat(values[6])
-    values[7] = datetime.fromisoformat(values[7])
+    try:
+        values[6] = datetime.fromisoformat(values[6])
+        values[7] = datetime.fromisoformat(values[7])
+    except (TypeError, ValueError) as exc:
+        raise LedgerDamaged(
+            f"event {shortened(row[1])}, at position {row[0]} of run {shortened(row[2])}, has a time that is none "
+            f"({exc}): somebody changed it behind the ledger's back. See what else with `ledger verify`; "
+            "put a backup in its place, or keep the evidence."
+        ) from exc
     return Recorded(*values)
 
 

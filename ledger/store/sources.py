@@ -22,7 +22,7 @@ from ledger.events.times import LATEST
 from ledger.store.forking import refuse_disowned
 from ledger.store.merging import Arrival, Refusal, Source, arriving
 from ledger.store.statements import StoredRow
-from ledger.store.translation import translating
+from ledger.store.translation import is_busy, translating
 
 __all__ = ["SAID", "arriving_row", "opened_file"]
 
@@ -66,8 +66,8 @@ def _connected_to_database(path: Path) -> sqlite3.Connection:
     mode = "ro" if wal.exists() else "rw"
     try:
         return _reading(path, f"mode={mode}")
-    except sqlite3.OperationalError:
-        if wal.exists():
+    except sqlite3.OperationalError as exc:
+        if is_busy(exc) or wal.exists() or path.with_name(f"{path.name}-journal").exists():
             raise
         return _reading(path, "immutable=1")  # nobody writes to it, and nobody may write beside it
 

@@ -22,11 +22,22 @@ from typing import TypeVar, cast
 import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool
 
-from ledger.errors import LedgerBusy, LedgerClosed, LedgerError, LedgerUnreachable, NoLedger
+from ledger.errors import LedgerBusy, LedgerClosed, LedgerError, NoLedger
 from ledger.store.filesystem import make_room, on_network
-from ledger.store.forking import Identity, Reader, at_forks, connect, disown, identity, in_transaction, keep, stop
+from ledger.store.forking import (
+    Identity,
+    Lendable,
+    Reader,
+    at_forks,
+    connect,
+    disown,
+    identity,
+    in_transaction,
+    keep,
+    stop,
+)  # fmt: skip
 from ledger.store.migrations import migrate, pending
-from ledger.store.resting import Resting, looked_at
+from ledger.store.resting import Resting, Unmixed, looked_at
 from ledger.store.translation import is_busy, translating
 from ledger.store.turns import Queue
 from ledger.store.waiting import Looking
@@ -127,23 +138,14 @@ class SQLiteDatabase:
         with translating(self.place):
             self._open_existing()
             with self._counted() as reader, closing(self._readers.raw_connection()) as pooled:
-                reader.connection = cast("sqlite3.Connection", pooled.driver_connection)
-                try:
+                reader.connection = cast("Lendable", pooled.driver_connection)
+                with Unmixed(reader.connection, self.place):
                     yield reader.connection
-                except sqlite3.Error:
-                    self._refuse_what_stirred()
-                    raise
-                self._refuse_what_stirred()
 
     def ask(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Read with *work*."""
         with self.read() as connection:
             return work(connection)
-
-    def _refuse_what_stirred(self) -> None:
-        """Trust no answer from a file that was read as it rests, and was written to meanwhile."""
-        if self._resting is not None and self._resting.is_changed():
-            raise LedgerUnreachable(f"somebody began to write to {self.place} in the middle of a question. Ask again.")
 
     @contextmanager
     def _counted(self) -> Iterator[Reader]:
@@ -262,12 +264,12 @@ class SQLiteDatabase:
                     self._writer()
                 self._opened = identity(self.path)
 
-    def _connect_to_read(self) -> sqlite3.Connection:
+    def _connect_to_read(self) -> Lendable:
         if self._closed:
             raise LedgerClosed
         return self._connect() if self._resting is None else self._resting.connect()
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self) -> Lendable:
         if self._closed:
             raise LedgerClosed
         connection = connect(self.path, timeout_seconds=self._busy_seconds_max)
@@ -331,7 +333,11 @@ class SQLiteDatabase:
 
         SQLite would clear away the -wal file of whatever lies at this path now, or take it for the parent's close.
         """
-        keep(self._held, self._readers)
+        if self._resting is None:
+            keep(self._held, self._readers)
+        else:  # to which SQLite clears away nothing
+            self._readers.dispose()
+            keep(self._held)
         self._forget()
 
     fork_order = 1

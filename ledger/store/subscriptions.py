@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import traceback
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from ledger import origin
 from ledger.events.fact import Recorded
-from ledger.events.times import parse_moment, text_of
+from ledger.events.times import LATEST, parse_moment, text_of
 from ledger.store.following import Wanted, behind, place_of
 from ledger.store.reading import EVENT_COLUMNS, recorded
 from ledger.store.statements import Connection, Statement, compiled, is_sqlite, said
@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 _ERROR_LENGTH_MAX = 2_000
+_SILENT_FOR = timedelta(minutes=10)
 _NAME = sa.bindparam("name", type_=sa.Text())
 _LOCKING = said("SELECT pg_advisory_xact_lock(2022114, hashtext(:name))")  # the first number is our name for names
 
@@ -48,11 +49,12 @@ class Checkpoint(NamedTuple):
     """Everything up to *position* was handled; the next event has failed so often.
 
     What is *wanted* behind it is None where nobody has said so since it was set. *begun_by* is the process
-    that began with the next event and has not said what became of it.
+    that began with the next event and has not said what became of it; it did so when this was *updated_at*.
     """
 
     position: int
     failures: int
+    updated_at: datetime
     wanted: Wanted | None
     begun_by: dict[str, str | int] | None
 
@@ -90,8 +92,11 @@ class Progress(NamedTuple):
 def checkpoint(connection: Connection, name: str) -> Checkpoint:
     """Return how far the subscription has come; at the beginning where nobody has begun."""
     found = _checkpoint().run(connection, {"name": name}).fetchone()
-    position, failures, wanted, begun_by = found or (0, 0, None, None)
-    return Checkpoint(position, failures, _wanted_of(wanted), None if begun_by is None else json.loads(begun_by))
+    if found is None:
+        return Checkpoint(0, 0, LATEST, None, None)
+    position, failures, updated_at, wanted, begun_by = found
+    who = None if begun_by is None else json.loads(begun_by)
+    return Checkpoint(position, failures, parse_moment(updated_at), _wanted_of(wanted), who)
 
 
 def held(connection: Connection, name: str) -> Checkpoint:
@@ -102,10 +107,13 @@ def held(connection: Connection, name: str) -> Checkpoint:
 
 
 def choose(connection: Connection, name: str, wanted: Wanted) -> Checkpoint:
-    """Keep what is wanted from now on, and return what was true before."""
+    """Keep what is wanted from now on, and return what was true before.
+
+    With another choice the next event is another one, of which nobody knows anything yet.
+    """
     before = held(connection, name)
-    values = _values(name, before.position, before.failures)
-    _CHOOSING.run(connection, {**values, "wanted": _text_of(wanted)})
+    failures = before.failures if before.wanted is None else 0
+    _CHOOSING.run(connection, {**_values(name, before.position, failures), "wanted": _text_of(wanted)})
     return before
 
 
@@ -113,15 +121,21 @@ def begin(connection: Connection, name: str, since: int) -> Checkpoint:
     """Note that this process begins with the event behind *since*, and return what is true then.
 
     Who had begun with it and is gone has failed once more: *begun_by* of the answer names that process, if there
-    was one. Where somebody has moved the checkpoint meanwhile, or is at the event, nothing is noted.
+    was one. Where somebody has moved the checkpoint meanwhile, or is at the event, nothing is noted. Who cannot be
+    looked for is gone when he has said nothing for long.
     """
     there = held(connection, name)
-    if there.position != since or (there.begun_by is not None and not origin.has_ended(there.begun_by)):
+    if there.position != since or (there.begun_by is not None and not _is_gone(there)):
         return there._replace(begun_by=None)
     if there.begun_by is not None:
         there = there._replace(failures=there.failures + 1)
     _save(connection, name, since, there.failures, begun_by=json.dumps(origin.process()))
     return there
+
+
+def _is_gone(there: Checkpoint) -> bool:
+    ended = origin.has_ended(there.begun_by or {})
+    return origin.now() - there.updated_at > _SILENT_FOR if ended is None else ended
 
 
 def take_back(connection: Connection, name: str, since: int) -> None:
@@ -160,13 +174,9 @@ def fail(connection: Connection, name: str, since: int) -> int:
 
 
 def rewind(connection: Connection, name: str, to: int) -> None:
-    """Set the checkpoint. What is parked behind it comes again by itself, so it is parked no more.
-
-    Who comes next may want other events than before: it was said from where.
-    """
+    """Set the checkpoint. What is parked behind it comes again by itself, so it is parked no more."""
     held(connection, name)
     _save(connection, name, to, 0)
-    _LETTING_CHOOSE.run(connection, {"name": name})
     place = place_of(connection, to)
     for kept in parked(connection, name):
         if place_of(connection, kept.position) > place:
@@ -230,7 +240,7 @@ def _values(name: str, position: int, failures: int) -> dict[str, object]:
 @cache
 def _checkpoint() -> Statement:
     known = subscriptions.c
-    chosen = sa.select(known.position, known.failures, known.wanted, known.begun_by)
+    chosen = sa.select(known.position, known.failures, known.updated_at, known.wanted, known.begun_by)
     return compiled(chosen.where(known.name == _NAME))
 
 
@@ -243,8 +253,7 @@ def _upserting(table: sa.Table, changing: tuple[str, ...]) -> Statement:
 
 
 _SAVING = _upserting(subscriptions, ("position", "failures", "updated_at", "begun_by"))
-_CHOOSING = _upserting(subscriptions, ("wanted",))
-_LETTING_CHOOSE = said("UPDATE ledger_subscriptions SET wanted = NULL WHERE name = :name")
+_CHOOSING = _upserting(subscriptions, ("failures", "updated_at", "wanted", "begun_by"))
 _UNPARKING = said("DELETE FROM ledger_parked WHERE name = :name AND position = :position")
 _PARKING = _upserting(parked_events, ("error", "parked_at"))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import accumulate, pairwise
 from operator import itemgetter
@@ -13,6 +13,7 @@ from typing import cast
 
 import sqlalchemy as sa
 
+from ledger.events.fact import digested
 from ledger.projections.claims import Claim, settle
 from ledger.store import state
 from ledger.store.details import details_of
@@ -27,6 +28,7 @@ from ledger.store.statements import Connection, Statement, StoredRow, compiled, 
 from ledger.store.tables import (
     PROJECTION,
     TIMELINE,
+    conflicts,
     metadata,
     training_claims,
     training_events,
@@ -38,6 +40,9 @@ from ledger.store.undecodable import is_undecodable, reading_anything
 
 __all__ = ["Difference", "StoredRun", "Verification", "stored_rows", "verify"]
 
+_DIGESTED = [
+    conflicts.c[name] for name in ("event_id", "occurred_at", "payload", "run_id", "schema_version", "source", "type")
+]
 _RUNS_AT_ONCE = 50  # whose rows are looked up together
 
 
@@ -116,6 +121,7 @@ class _Watch:
         yield from self._positions()
         yield from self._strays()
         yield from self._wandb_ids()
+        yield from self._conflicts()
 
     def _runs(self, runs: Sequence[RunRows]) -> Iterator[Difference]:
         """Compare the rows of these runs with what they have to be."""
@@ -125,7 +131,8 @@ class _Watch:
             self.runs += 1
             self.events += run.events
             stored = there[run.run_id]
-            yield from _compared("head", training_heads, run.run_id, stored.get(training_heads), run.head)
+            for difference in _compared("head", training_heads, run.run_id, stored.get(training_heads), run.head):
+                yield replace(difference, kind="placed") if difference.column == "placed" else difference
             yield from self._row(run, stored)
             yield from self._claim(run, stored.get(training_claims))
             yield from _beside(run, beside[run.run_id])
@@ -183,6 +190,14 @@ class _Watch:
             yield from _compared("claim", training_claims, folded.run_id, stored, row)
         elif stored is not None:
             yield Difference("claim", folded.run_id, "wandb_run_id", "a claim", None)
+
+    def _conflicts(self) -> Iterator[Difference]:
+        """What is kept of conflicts is what its digest says, as the events are."""
+        kept = sa.select(conflicts.c.run_id, conflicts.c.event_id, conflicts.c.digest, *_DIGESTED)
+        for run_id, event_id, stored, *said in compiled(kept.order_by(conflicts.c.event_id)).rows(self._connection):
+            computed = digested(*said)
+            if stored != computed:
+                yield Difference("conflict", run_id, f"digest of event {event_id}", stored, computed)
 
     def _strays(self) -> Iterator[Difference]:
         """Rows of runs that have no event at all."""

@@ -6,7 +6,6 @@ machine's boot, the namespace of its pid and the moment at which it was started.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 
 from ledger import origin
@@ -66,18 +65,7 @@ def _of_this_boot(said: Mapping[str, object], pid: int) -> Testimony | None:
     what = f"pid {pid} on {said['host']}"
     if there is not None and all(there.get(name) == said.get(name) for name in _IDENTITY):
         return Testimony(alive=True, words=f"{what} is running")
-    if not said.get("boot_id") or "started" not in said or (there is None and _is_hidden(pid)):
+    if not said.get("boot_id") or "started" not in said or (there is None and origin.is_hidden(pid)):
         return None
     found = "is gone" if there is None else "is another process by now"
     return Testimony(alive=False, words=f"{what} {found}", end_reason="unknown")
-
-
-def _is_hidden(pid: int) -> bool:
-    """Whether it is there, but /proc does not show other users' processes (the mount option hidepid)."""
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except ProcessLookupError:
-        return False
-    return False  # our own is never hidden: this one is dead, and not fetched by its parent yet

@@ -364,6 +364,22 @@ def test_what_is_said_late_is_dated_back(ask: Ask) -> None:
     assert ask("timeline", "r1").out.splitlines()[2].startswith("2025-12-31 00:00:00Z  annotated")
 
 
+@pytest.mark.parametrize(
+    ("verb", "said"),
+    [
+        ("sync", "no file of a spool, named *.jsonl, lies there"),
+        ("merge", "no event was there; of a folder, the files"),
+    ],
+)
+def test_a_folder_with_nothing_to_take_in_says_so(ask: Ask, path: Path, verb: str, said: str) -> None:
+    """An empty spool is no error; a wrong folder, or one of zipped exports, is not told that all of it is here."""
+    folder = path.with_name("folder")
+    folder.mkdir()
+    (folder / "export.jsonl.gz").write_bytes(b"")
+    answer = ask(verb, str(folder))
+    assert (answer.code, said in answer.out, "same digest" in answer.out) == (0, True, False)
+
+
 def test_verify_ends_with_one_when_it_finds_something(ask: Ask, path: Path) -> None:
     """`verify` names run, column, and what is stored and computed, and its exit code is 1."""
     assert ask("verify").code == 0

@@ -485,6 +485,47 @@ def test_whoever_asks_sees_what_this_process_has_spooled(book: Ledger, path: Pat
     assert (book.spooled, spooled(spool)) == (None, [])
 
 
+def test_whoever_asks_sees_it_at_once_however_long_the_outage_was(
+    path: Path, spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who records waits a while before the ledger is asked again; a question goes there anyway, and ends the outage."""
+    monkeypatch.setattr(fallback, "PAUSE_SECONDS_MIN", 60.0)
+    monkeypatch.setattr(fallback, "PAUSE_SECONDS_MAX", 60.0)
+    with Ledger(path, busy_seconds_max=BUSY_SECONDS) as book:
+        book.insert_run("r", None, {})
+        with locked(path):
+            book.update_run_status("r", "running")
+            assert book.get_run("r")["status"] == "launched"  # type: ignore[index]
+        book.update_run_status("r", "completed")
+        assert len(spooled(spool)) == 2
+        assert book.get_run("r")["status"] == "completed"  # type: ignore[index]
+        assert book.append(heartbeat(9, run="r")).position > 0
+        assert spooled(spool) == []
+
+
+def test_whoever_asks_first_sees_what_others_left(path: Path, spool: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A process that ended in an outage could not bring it in; at the prompt, too."""
+    with Ledger(path) as book:
+        book.insert_run("r", None, {})
+    put(spool, name_of(part=of(path), sealed=True), launched(0, run="left"))
+    assert main(["--db", str(path), "show", "left"]) == 0
+    assert spooled(spool) == []
+    put(spool, name_of(part=of(path), sealed=True), completed(5, run="left"))
+    assert main(["--db", str(path), "annotate", "left", "--note", "later"]) == 0
+    assert "status" not in capfd.readouterr().out.partition("left: annotated")[2]
+
+
+def test_who_asks_and_may_not_write_is_answered(path: Path, spool: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What others left stays, and nothing is said: it is nothing to him."""
+    with Ledger(path) as book:
+        book.insert_run("r", None, {})
+    put(spool, name_of(part=of(path), sealed=True), launched(0, run="left"))
+    with locked(path), Ledger(path, busy_seconds_max=BUSY_SECONDS) as book, caplog.at_level(logging.WARNING):
+        assert [book.count_runs() for _ in range(3)] == [1, 1, 1]
+    assert caplog.messages == []
+    assert len(spooled(spool)) == 1
+
+
 def test_a_take_over_that_fails_disturbs_nobody(
     path: Path, spool: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from ledger import Ledger
-from ledger.errors import LedgerUnreachable, NoLedger
+from ledger.errors import LedgerDamaged, LedgerUnreachable, NoLedger
+from ledger.store.filesystem import is_mounted
 from tests.adopting.test_untouched import no_root
 from tests.builders import completed, heartbeat, launched, shown, started, told
 
@@ -127,3 +129,92 @@ def test_what_was_killed_in_the_middle_is_not_read_as_if_it_rested(shelf: Path) 
     closed(shelf)
     with somebody_else(shelf) as book:
         assert len(list(book.events())) == 4
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["live", "killed"])
+def test_what_somebody_is_in_the_middle_of_with_a_journal_is_not_read(shelf: Path, is_there: bool) -> None:
+    """On a network filesystem there is no WAL: a journal beside the file says that it is half written."""
+    opened(shelf)
+    with closing(sqlite3.connect(shelf, isolation_level=None)) as writer:
+        writer.execute("PRAGMA journal_mode = DELETE")
+        writer.execute("PRAGMA cache_size = 5")
+        writer.execute("BEGIN IMMEDIATE")
+        writer.execute("CREATE TABLE filler (x)")
+        writer.executemany("INSERT INTO filler VALUES (?)", [(b"x" * 4000,)] * 500)
+        journal = shelf.with_name("runs.db-journal").read_bytes()
+        half = shelf.read_bytes()
+        if is_there:
+            closed(shelf)
+            with no_root(), Ledger(shelf, busy_seconds_max=0.2) as book, pytest.raises(LedgerUnreachable) as refused:
+                book.verify()
+            opened(shelf)
+        writer.execute("ROLLBACK")
+    if not is_there:
+        shelf.write_bytes(half)
+        shelf.with_name("runs.db-journal").write_bytes(journal)
+        closed(shelf)
+        with somebody_else(shelf) as book, pytest.raises(LedgerUnreachable) as refused:
+            book.verify()
+        opened(shelf)
+        with Ledger(shelf) as book:  # who may write mends it
+            assert book.verify()
+    assert not isinstance(refused.value, LedgerDamaged)
+
+
+def test_a_file_of_two_names_is_not_taken_for_resting(shelf: Path) -> None:
+    """Beside the other name may lie a WAL with what the file has not."""
+    opened(shelf)
+    os.link(shelf, shelf.with_name("other.db"))
+    closed(shelf)
+    with somebody_else(shelf) as book, pytest.raises(LedgerUnreachable):
+        book.count_runs()
+
+
+def test_a_mounted_file_is_known_as_such(tmp_path: Path) -> None:
+    """As a container has one of its host; what lies beside it there is not here."""
+    assert any(is_mounted(Path(line.split()[1])) for line in Path("/proc/mounts").read_text().splitlines())
+    assert not is_mounted(tmp_path / "runs.db")
+
+
+def test_another_thread_does_not_cover_what_was_mixed(shelf: Path) -> None:
+    """An answer is judged by how the file was when it was asked for, whatever others have seen since."""
+    with somebody_else(shelf) as book:
+        assert book.count_runs() == 1
+        with pytest.raises(LedgerUnreachable, match="in the middle of a question. Ask again"):
+            with book._database.snapshot():
+                os.seteuid(os.getuid())
+                opened(shelf)
+                with Ledger(shelf) as writer:
+                    writer.append([heartbeat(minute) for minute in range(3, 400)])
+                closed(shelf)
+                with no_root():
+                    assert len(list(book.events())) == 400
+
+
+def test_writers_that_come_and_go_leave_nothing_open(shelf: Path) -> None:
+    """A page that is asked for days opens no more files than one that was asked once."""
+    with no_root():
+        reader = Ledger(shelf)
+        reader.count_runs()
+    counts = []
+    for minute in range(3, 23):
+        opened(shelf)
+        with Ledger(shelf) as writer:
+            writer.append(heartbeat(minute))
+        closed(shelf)
+        with no_root():
+            assert len(list(reader.events())) == minute + 1
+        counts.append(len(os.listdir("/proc/self/fd")))
+    with no_root():
+        reader.close()
+    assert counts[-1] <= counts[0]
+
+
+def test_a_ledger_of_before_that_may_only_be_read_says_who_mends_it(shelf: Path) -> None:
+    """It has to be opened once by who may write to it."""
+    opened(shelf)
+    with closing(sqlite3.connect(shelf)) as db, db:
+        db.execute("DELETE FROM ledger_migrations WHERE name = 'm004_consumers'")
+    closed(shelf)
+    with somebody_else(shelf) as book, pytest.raises(LedgerUnreachable, match=r"former version.*`ledger init`"):
+        book.count_runs()

@@ -667,6 +667,16 @@ def test_a_table_that_somebody_dropped_is_made_anew(
         assert (bool(book.verify()), shown(book), made_of(bare_place)) == (True, before, was)
 
 
+def test_a_replay_without_heads_is_damage(bare_place: str) -> None:
+    """Those follow from no event: that they are gone is evidence."""
+    with Ledger(bare_place) as book:
+        book.append(some_runs(3))
+        with behind(bare_place, guarded=True) as db:
+            db.execute("DROP TABLE training_heads")
+        with pytest.raises(LedgerDamaged, match=r"training_heads.*(restore-backup|Restore it from a backup)"):
+            book.replay()
+
+
 @pytest.mark.parametrize("what", ["VIEW training_timeline", "INDEX training_metrics_by_name"])
 def test_a_view_or_an_index_that_somebody_dropped_is_made_anew(bare_place: str, what: str) -> None:
     """A verification names it, and a replay makes it."""

@@ -59,6 +59,11 @@ def put(folder: Path, name: str, *events: Event, end: str = "") -> Path:
     return path
 
 
+def long_ago(file: Path) -> None:
+    """Let it be written to last before this machine was started."""
+    os.utime(file, (1e9, 1e9))
+
+
 def gone_pid() -> int:
     """Return the pid of a process that is gone."""
     done = subprocess.Popen(["true"])
@@ -205,6 +210,31 @@ def test_nothing_is_moved_where_one_of_several_is_missing(
     assert list(book.events()) == []
 
 
+@pytest.mark.parametrize("verb", ["sync", "merge"])
+def test_a_sealed_file_that_is_cut_off_is_named(
+    book: Ledger, folder: Path, verb: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The copy of it is not done: what is there is taken in, and it is said that there was more."""
+    file = put(folder, name_of(sealed=True), launched(0), started(1))
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-30])
+    answer = getattr(book, verb)(folder)
+    assert (answer.new, answer.refused) == (1, 0)
+    (warning,) = caplog.messages
+    assert f"{file.name} ends in the middle of a line" in warning
+    file.write_bytes(whole)
+    answer = getattr(book, verb)(folder)
+    assert (answer.new, answer.known, answer.refused) == (1, 1, 0)
+
+
+def test_what_was_written_since_the_boot_is_of_no_former_boot(book: Ledger, folder: Path) -> None:
+    """Another machine has this one's name: its open file is read, and left."""
+    file = put(folder, name_of(boot="11111111-1111"), launched(0))
+    assert (book.sync(folder, clear=True).cleared, file.exists()) == (0, True)
+    long_ago(file)
+    assert (book.sync(folder, clear=True).cleared, file.exists()) == (1, False)
+
+
 def test_blank_lines_are_no_events(book: Ledger, folder: Path) -> None:
     """Somebody looked at the file in an editor: it is moved in, and cleared, as it was."""
     file = put(folder, name_of(sealed=True), launched(0), started(1), end="\n")
@@ -283,6 +313,7 @@ def test_clear_removes_only_what_nobody_writes_to(
 ) -> None:
     """Sealed files, and those whose writer is proved gone; the others are merely read."""
     path = put(folder, name(), launched(0), started(1))
+    long_ago(path)
     first = book.sync(folder)
     assert (first.new, first.cleared, path.exists()) == (2, 0, True), "clearing is a choice"
     answer = book.sync(folder, clear=True)

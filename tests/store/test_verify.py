@@ -144,8 +144,8 @@ TAMPERINGS = {
     "the newest position": (f"UPDATE {EVENTS} SET position = 1000 WHERE position = 17", "position"),
     "the first position": (f"UPDATE {EVENTS} SET position = -1 WHERE position = 1", "position"),
     "positions within a run": (f"UPDATE {EVENTS} SET position = -position", "position"),
-    "recorded_at in the middle of a run": (f"UPDATE {EVENTS} SET recorded_at = '2020-01-01T00:00:00.000000Z' WHERE position = 3", "head"),
-    "the positions of two runs' events": (f"UPDATE {EVENTS} SET position = CASE position WHEN 10 THEN -1 ELSE 10 END WHERE position IN (10, 11)\nUPDATE {EVENTS} SET position = 11 WHERE position = -1", "head"),
+    "recorded_at in the middle of a run": (f"UPDATE {EVENTS} SET recorded_at = '2020-01-01T00:00:00.000000Z' WHERE position = 3", "placed"),
+    "the positions of two runs' events": (f"UPDATE {EVENTS} SET position = CASE position WHEN 10 THEN -1 ELSE 10 END WHERE position IN (10, 11)\nUPDATE {EVENTS} SET position = 11 WHERE position = -1", "placed"),
     "the first event": (f"DELETE FROM {EVENTS} WHERE position = 1", "position"),
     "an event in the middle": (f"DELETE FROM {EVENTS} WHERE position = 3", "chain"),
     "the newest event of a run": (f"DELETE FROM {EVENTS} WHERE position = 10", "head"),
@@ -218,7 +218,7 @@ ON_POSTGRESQL = {
     "what is folded from a document": ("UPDATE training_runs SET config_json_text = '{}' WHERE run_id = 'a'", "row"),
 }  # fmt: skip
 # Positions have holes on a server, for transactions are rolled back: there a cut is found by the heads.
-FOUND_ON_SERVER = {"the newest position": "head", "the first event": "version", "the newest event of all": "head"}
+FOUND_ON_SERVER = {"the newest position": "placed", "the first event": "version", "the newest event of all": "head"}
 
 
 def tampered(place: str, sql: str) -> set[str]:
@@ -367,6 +367,20 @@ def test_a_table_that_is_gone_is_damage(copy: str, table: str) -> None:
 
 
 @on_both
+def test_a_conflict_that_somebody_changed_is_found(book: Ledger, place: str, tmp_path: Path) -> None:
+    """It is kept verbatim, and is what its digest says; who looks at it, or merges it, would be told something else."""
+    book.append([completed(0, number=1, exit_code=0)])
+    with Ledger(tmp_path / "other.db") as other:
+        other.append([completed(0, number=1, exit_code=1)])
+        book.merge(other.url)
+    assert book.verify()
+    with behind(place) as db:
+        db.execute("UPDATE training_conflicts SET payload = '{}'")
+    (difference,) = book.verify().differences
+    assert (difference.kind, difference.run_id) == ("conflict", "r")
+
+
+@on_both
 def test_only_the_first_of_each_kind_is_named(copy: str) -> None:
     """Where all rows differ, one is named, with what is stored and what was computed."""
     with behind(copy) as db:
@@ -405,7 +419,7 @@ def _pick(draw: Draw, db: Stranger, table: str) -> tuple[str, str]:
     """Any row, by its key, and any of its columns whose change has to be found."""
     names = db.columns(table)
     rows = [value for (value,) in db.execute(f"SELECT {names[0]} FROM {table} ORDER BY 1")]
-    column = draw(st.sampled_from([name for name in names if (table, name) != (EVENTS, "recorded_at")]))
+    column = draw(st.sampled_from(names))
     return f"{names[0]} = {draw(st.sampled_from(rows))!r}", column
 
 
@@ -484,6 +498,20 @@ def test_any_tampering_on_a_server_is_found(
     """The same, with whatever its owner can do to the tables."""
     with whole_on_server() as url:
         check_any_tampering(data.draw, url)
+
+
+@pytest.mark.parametrize(
+    "ask", [lambda book: list(book.events()), lambda book: book.timeline(run_id="a")], ids=["events", "one"]
+)
+def test_a_time_that_is_none_is_damage(copy: str, ask: Callable[[Ledger], object]) -> None:
+    """Whoever looks into it is told which event it is, and what tells more."""
+    with behind(copy) as db:
+        db.execute(f"UPDATE {EVENTS} SET occurred_at = 'yesterday' WHERE position = 2")
+    with (
+        Ledger(copy) as book,
+        pytest.raises(LedgerDamaged, match=r"at position 2 of run 'a'.*'yesterday'.*`ledger verify`"),
+    ):
+        ask(book)
 
 
 @on_both

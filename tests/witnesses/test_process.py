@@ -8,14 +8,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ledger import origin
 from ledger.events.times import text_of
-from ledger.witnesses import process as module
 from ledger.witnesses.kinds import Testimony
 from ledger.witnesses.process import LocalProcess
 
@@ -145,17 +143,18 @@ def test_a_process_that_is_hidden_is_not_taken_for_gone(
         raise PermissionError
 
     ours = origin.process
-    monkeypatch.setattr(origin, "process", lambda pid=None: ours() if pid is None else None)
-    monkeypatch.setattr(module, "os", SimpleNamespace(kill=refused))
-    assert asked(said) is None
+    with monkeypatch.context() as patch:
+        patch.setattr(origin, "process", lambda pid=None: ours() if pid is None else None)
+        patch.setattr(os, "kill", refused)
+        assert (asked(said), origin.has_ended(said)) == (None, None)
 
-    def unreadable(pid: int | None = None) -> object:
-        if pid is None:
-            return ours()
-        raise PermissionError
+        def unreadable(pid: int | None = None) -> object:
+            if pid is None:
+                return ours()
+            raise PermissionError
 
-    monkeypatch.setattr(origin, "process", unreadable)
-    assert asked(said) is None
+        patch.setattr(origin, "process", unreadable)
+        assert (asked(said), origin.has_ended(said)) == (None, None)
 
 
 def test_many_are_asked_at_once() -> None:

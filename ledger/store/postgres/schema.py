@@ -14,7 +14,7 @@ from ledger.errors import NewerLedger, NotALedger
 from ledger.events.times import text_of
 from ledger.projections.stamp import fold_stamp
 from ledger.store import state, tables
-from ledger.store.migrations import DETAILED, STEPS, fill_details
+from ledger.store.migrations import CONSUMERS, DETAILED, STEPS, fill_details
 from ledger.store.postgres.connection import ServerConnection
 from ledger.store.postgres.functions import FUNCTIONS, GUARDS
 from ledger.store.postgres.translation import ELSEWHERE
@@ -91,7 +91,7 @@ def _bring_up(connection: ServerConnection, steps: Sequence[str]) -> None:
         connection.execute("ALTER TABLE training_heads ADD COLUMN detailed BIGINT DEFAULT '0' NOT NULL")
         connection.execute(DETAILED)
     if _CONSUMERS in steps:
-        for name in ("wanted", "begun_by"):
+        for name in CONSUMERS:
             connection.execute(f'ALTER TABLE ledger_subscriptions ADD COLUMN {name} TEXT COLLATE "C"')
 
 

@@ -129,6 +129,11 @@ def _no_right(place: str, words: str) -> LedgerError:
             f"the ledger at {place}: {words}; nothing was written. Let the database's owner do `ledger init` there and "
             "run what `ledger grants` prints for this role, or grant it USAGE and CREATE on that schema."
         )
+    if "must be owner" in words:
+        return LedgerUnreachable(
+            f"the ledger at {place}: {words}; nothing was written. It was made by a former version, or lacks "
+            "something: let its owner open it once with this version, by `ledger init`, or do this."
+        )
     return LedgerUnreachable(f"the ledger at {place}: {words}; nothing was written. {_GRANT}")
 
 

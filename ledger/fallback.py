@@ -29,6 +29,8 @@ __all__ = ["Fallback"]
 
 PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX = 1.0, 16.0  # how long the database is not asked again
 PROBE_SECONDS_MAX = 0.1  # and how long it may then take
+GLANCE_SECONDS_MAX = 0.02  # and how long whoever asks waits with a question of its own
+TAKEN_OVER_BYTES_MAX = 500_000  # by who asks and waits for it: a few tenths of a second
 
 T = TypeVar("T")
 
@@ -92,7 +94,9 @@ class Fallback:
             self._take_over_at_once()
             return
         try:
-            self._prepare(creating=False)
+            self._prepare(
+                creating=False, seconds_max=PROBE_SECONDS_MAX if self._outage.may_be_over() else GLANCE_SECONDS_MAX
+            )
         except _AWAY as exc:
             if not self._outage.lasts():
                 self._begin_outage(exc)
@@ -127,14 +131,14 @@ class Fallback:
                 return answer
         return onto_spool()
 
-    def _prepare(self, *, creating: bool) -> None:
+    def _prepare(self, *, creating: bool, seconds_max: float = PROBE_SECONDS_MAX) -> None:
         """See that the database is there, and let it know what we have spooled."""
         database = self._straight.database
         if not creating:
             database.require(seconds_max=PROBE_SECONDS_MAX if self._outage.lasts() else None)
         if not self._outage.lasts() and not self._spool.has_own():
             return
-        with database.write(seconds_max=PROBE_SECONDS_MAX):
+        with database.write(seconds_max=seconds_max):
             pass
         if files := self._spool.own():
             count = sync_files(database, files, self._spool.place)
@@ -177,20 +181,22 @@ class Fallback:
         self._bring_in_of_others(files)
 
     def _take_over_at_once(self) -> None:
-        """Do the same for who only asks, and may have no right to write: where it cannot be done, nothing is said."""
+        """Do the same for who only asks, and may have no right to write: where it cannot be done, nothing is said.
+
+        What is more than a question should wait for is left to who records, or to `ledger sync`.
+        """
         if self._took_over or self._has_looked:
             return
         self._has_looked = True
-        database = self._straight.database
+        database, place = self._straight.database, self._spool.place
         try:
-            if files := self._spool.left_on_this_host():
+            if files := self._spool.left_on_this_host(bytes_max=TAKEN_OVER_BYTES_MAX):
                 database.require(seconds_max=PROBE_SECONDS_MAX)
                 with database.write(seconds_max=PROBE_SECONDS_MAX):
                     pass
-                self._took_over = True
-                self._bring_in_of_others(files)
+                sync_files(database, files, place, told_at=logging.INFO)
         except (LedgerError, OSError) as exc:
-            _log.info("%s. What others left in %s stays there.", _first_sentence(exc), self._spool.place)
+            _log.info("%s. What others left in %s stays there.", _first_sentence(exc), place)
 
     def _bring_in_of_others(self, files: Sequence[Spooled]) -> None:
         database, place = self._straight.database, self._spool.place

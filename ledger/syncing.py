@@ -47,8 +47,11 @@ def sync(database: Database, spools: Iterable[Spool], *, clear: bool) -> Synced:
     return Synced(files, cleared, merged.events, merged.new, merged.known, merged.refused, merged.refusals)
 
 
-def sync_files(database: Database, files: Sequence[Spooled], place: str) -> int:
-    """Merge these files of a spool, clear what may be cleared, and return how many events were new."""
+def sync_files(database: Database, files: Sequence[Spooled], place: str, *, told_at: int = logging.WARNING) -> int:
+    """Merge these files of a spool, clear what may be cleared, and return how many events were new.
+
+    What is refused is told at this level of the log.
+    """
     merged = merge_arrivals(database, chain.from_iterable(_arrivals(file, place) for file in files), place)
     staying = []
     for file in files:
@@ -58,15 +61,16 @@ def sync_files(database: Database, files: Sequence[Spooled], place: str) -> int:
         except LedgerError as exc:  # its events are where they belong; the file may lie there a little longer
             _log.info("%s of %s stays: %s", file.name, place, exc)
     if merged.refused:
-        _warn(merged, staying)
+        _tell(told_at, merged, staying)
     return merged.new
 
 
-def _warn(merged: Merged, staying: Sequence[str]) -> None:
+def _tell(level: int, merged: Merged, staying: Sequence[str]) -> None:
     """Nobody sees the answer of what is brought in by itself; what is refused of it is in no table."""
     first = merged.refusals[0]
     stays = f"; what is refused stays there, in {', '.join(staying)}" if staying else ""
-    _log.warning("%d spooled event(s) refused, the first at %s: %s%s", merged.refused, first.where, first.reason, stays)
+    said = "%d spooled event(s) refused, the first at %s: %s%s"
+    _log.log(level, said, merged.refused, first.where, first.reason, stays)
 
 
 def _arrivals_or_refusal(file: Spooled, place: str) -> Iterator[Arrival]:

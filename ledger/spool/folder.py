@@ -115,9 +115,10 @@ class FolderWriter:
             gone = set(map(id, files))
             self._done = [file for file in self._done if id(file) not in gone]
 
-    def left_on_this_host(self) -> list[SpoolFile]:
+    def left_on_this_host(self, *, bytes_max: int | None = None) -> list[SpoolFile]:
         """Return what writers of this host that are done, or gone, have left here for the same ledger."""
-        return SpoolFolder(self._path).left_on_this_host(self._mark) if self._path.is_dir() else []
+        left = SpoolFolder(self._path).left_on_this_host(self._mark) if self._path.is_dir() else []
+        return left if bytes_max is None or sum(file.size() for file in left) <= bytes_max else []
 
     def close(self) -> None:
         """Seal the file. Closing again does nothing."""

@@ -57,7 +57,10 @@ class SpoolWriter(Protocol):
         """Whether there is any of it."""
 
     def forget(self, files: Iterable[Spooled]) -> None: ...
-    def left_on_this_host(self) -> Sequence[Spooled]:
-        """Return what writers of this host that are done, or gone, have left there for the same ledger."""
+    def left_on_this_host(self, *, bytes_max: int | None = None) -> Sequence[Spooled]:
+        """Return what writers of this host that are done, or gone, have left there for the same ledger.
+
+        Nothing of it, where it is more than *bytes_max* in all.
+        """
 
     def close(self) -> None: ...

@@ -113,6 +113,10 @@ class SpoolFile:
         except OSError:
             return False
 
+    def size(self) -> int:
+        """Return how many bytes there are in it; raises what the system raises."""
+        return self._path.stat().st_size
+
     def is_cut_off(self) -> bool:
         """Whether it is sealed, and ends in the middle of a line all the same: a copy that is not done."""
         if self._said is None or not self._said.sealed:

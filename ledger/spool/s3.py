@@ -194,7 +194,7 @@ class BucketWriter:
         kept = [file for file in self._own.get(os.getpid(), ()) if id(file) not in gone]
         self._own[os.getpid()] = kept
 
-    def left_on_this_host(self) -> Sequence[Spooled]:
+    def left_on_this_host(self, *, bytes_max: int | None = None) -> Sequence[Spooled]:  # noqa: ARG002 -- a SpoolWriter
         """Objects do not say which host they are of, so that none is known to be."""
         return ()
 

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import cast
 
+from ledger.errors import AskedWrongly
 from ledger.store.forking import Lendable
 from ledger.store.statements import Connection, on_server
 from ledger.store.tables import metadata
@@ -13,7 +14,7 @@ from ledger.store.tables import metadata
 __all__ = ["OURS", "REFUSED", "SAVEPOINT", "attempt", "attempt_within"]
 
 SAVEPOINT = "ledger_delivery"
-OURS = frozenset(metadata.tables) | {"sqlite_sequence"}
+OURS = frozenset(metadata.tables) | {"sqlite_sequence", "training_timeline"}
 # Which of the two names that SQLite gives with an action is the table's.
 _FIRST = frozenset(
     {
@@ -21,9 +22,7 @@ _FIRST = frozenset(
         sqlite3.SQLITE_UPDATE,
         sqlite3.SQLITE_DELETE,
         sqlite3.SQLITE_DROP_TABLE,
-        # One of these of our names would be taken for ours, on this connection and for as long as it is open.
-        sqlite3.SQLITE_CREATE_TEMP_TABLE,
-        sqlite3.SQLITE_CREATE_TEMP_VIEW,
+        sqlite3.SQLITE_DROP_VIEW,
     }
 )
 _SECOND = frozenset(
@@ -72,8 +71,8 @@ def _attempt_on_file(connection: Lendable, handler: Callable[[], object]) -> Exc
         table = first if action in _FIRST else second if action in _SECOND else None
         own = action == sqlite3.SQLITE_SAVEPOINT and second == SAVEPOINT
         lost = not connection.in_transaction
-        sets = action == sqlite3.SQLITE_PRAGMA and second is not None and first not in _LOOKING
-        if lost or own or sets or table in OURS or action in _LASTING:
+        sets = action == sqlite3.SQLITE_PRAGMA and second is not None and str(first).casefold() not in _LOOKING
+        if lost or own or sets or str(table).casefold() in OURS or action in _LASTING:
             refused.append(action)
             return sqlite3.SQLITE_DENY
         return sqlite3.SQLITE_OK
@@ -91,13 +90,21 @@ def _attempt_on_file(connection: Lendable, handler: Callable[[], object]) -> Exc
     return _ended(connection, failure, refused=bool(refused))
 
 
+def _hides_ours(connection: sqlite3.Connection) -> bool:
+    """Whether something temporary has a name of ours: it would be taken for ours, for as long as this is open."""
+    made = connection.execute("SELECT name, tbl_name FROM temp.sqlite_master").fetchall()
+    return any(name.casefold() in OURS for names in made for name in names)
+
+
 def _ended(connection: sqlite3.Connection, failure: Exception | None, *, refused: bool) -> Exception | None:
     """End what the savepoint began; what the handler failed with may be recorded in the transaction afterwards."""
     lost = not connection.in_transaction
     if lost:  # INSERT OR ROLLBACK and RAISE(ROLLBACK) end a transaction, and no authorizer is asked
         connection.execute("BEGIN IMMEDIATE")
         failure = failure or sqlite3.IntegrityError("a statement of the handler rolled the transaction back")
-    if failure is not None and (refused or lost):
+    if failure is None and _hides_ours(connection):
+        failure = AskedWrongly(REFUSED)
+    elif failure is not None and (refused or lost):
         failure.add_note(REFUSED)
     if not lost:
         if failure is not None:

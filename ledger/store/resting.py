@@ -28,6 +28,7 @@ class Resting:
     """The file as it was found: its time and its size."""
 
     path: str
+    real: str
     changed_at: int
     size: int
 
@@ -36,8 +37,6 @@ class Resting:
         """Return how the file rests; None where somebody has it open, or this process could open it to write."""
         real = Path(path).resolve()  # what lies beside it lies beside the file, not beside a link to it
         effective = os.access in os.supports_effective_ids
-        if any(real.with_name(f"{real.name}{beside}").exists() for beside in ("-wal", "-journal")):
-            return None
         if all(os.access(place, os.W_OK, effective_ids=effective) for place in (real, real.parent)):
             return None
         try:
@@ -46,16 +45,21 @@ class Resting:
             return None
         if there.st_nlink > 1 or is_mounted(real):  # it may be open under another name, beside which its WAL lies
             return None
-        return cls(path, there.st_mtime_ns, there.st_size)
+        made = cls(path, str(real), there.st_mtime_ns, there.st_size)
+        return None if made.is_open() else made
+
+    def is_open(self) -> bool:
+        """Whether something lies beside it that belongs to it."""
+        return os.path.exists(f"{self.real}-wal") or os.path.exists(f"{self.real}-journal")  # noqa: PTH110 -- on every read
 
     def stirs(self) -> bool:
         """Whether somebody has opened the file since, so that it is to be read with what lies beside it."""
-        return self.found(self.path) != self
+        return self.is_open() or self.is_changed()
 
     def is_changed(self) -> bool:
         """Whether what was read of it since may be a mixture."""
         try:
-            there = Path(self.path).stat()
+            there = os.stat(self.path)  # noqa: PTH116 -- on every read
         except FileNotFoundError:
             return False  # whoever had it open has read on
         return (there.st_mtime_ns, there.st_size) != (self.changed_at, self.size)

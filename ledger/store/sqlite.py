@@ -86,8 +86,7 @@ class SQLiteDatabase:
             "sqlite://",
             creator=self._connect_to_read,
             poolclass=QueuePool,
-            pool_size=4,
-            max_overflow=-1,
+            pool_size=0,  # without a bound: SQLite keeps a descriptor of what is closed while others are open
             pool_reset_on_return=None,
         )
 

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from ledger import Ledger
-from ledger.errors import PositionUnknown
+from ledger.errors import LedgerUnreachable, PositionUnknown
 from ledger.events import Recorded
 from ledger.store.postgres import listening
 from tests.builders import heartbeat, launched, started, trials
@@ -388,6 +388,10 @@ def test_followers_on_a_hot_standby(tmp_path: Path) -> None:
                 seen = there.seen_until(201)
                 assert seen == [Seen(e.position, e.event_id, e.run_id, e.version) for e in islice(book.follow(), 201)]
                 assert in_order_of_versions(seen)
+                with Ledger(standby.url("followed")) as there_too:
+                    assert there_too.count_runs() == book.count_runs()
+                    with pytest.raises(LedgerUnreachable, match="It is a standby: name the primary"):
+                        there_too.append(started())
                 server.wait_for()
 
 

@@ -515,6 +515,51 @@ def test_whoever_asks_first_sees_what_others_left(path: Path, spool: Path, capfd
     assert "status" not in capfd.readouterr().out.partition("left: annotated")[2]
 
 
+def test_a_question_takes_over_little(
+    path: Path, spool: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """More is left to who records, for it would be waited for; and what is refused of it is told there."""
+    monkeypatch.setattr(fallback, "TAKEN_OVER_BYTES_MAX", 1_000)
+    with Ledger(path) as book:
+        book.insert_run("r", None, {})
+    put(spool, name_of(part=of(path), sealed=True), launched(0, run="left"), end="no event\n")
+    with Ledger(path) as book, caplog.at_level(logging.WARNING):
+        assert {row["run_id"] for row in book.query_runs()} == {"r", "left"}
+        assert caplog.messages == []
+    put(spool, name_of(part=of(path), sealed=True), *(launched(0, run=f"many{number}") for number in range(20)))
+    with Ledger(path) as book:
+        assert book.count_runs() == 2
+        book.insert_run("mine", None, {})
+        assert book.count_runs() == 23
+
+
+def test_who_records_beside_a_question_sees_what_others_left(
+    path: Path, spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the question's thread is at it, too: the call's checks come behind all of it."""
+    with Ledger(path) as book:
+        book.init_db()
+    put(spool, name_of(part=of(path), sealed=True), launched(0, run="known"))
+    at_it, done = threading.Event(), threading.Event()
+    real = fallback.sync_files
+
+    def slowly(*said: Any, **more: Any) -> int:
+        if "told_at" in more:
+            at_it.set()
+            done.wait(10)
+        return real(*said, **more)
+
+    monkeypatch.setattr(fallback, "sync_files", slowly)
+    with Ledger(path) as book:
+        asking = threading.Thread(target=book.count_runs)
+        asking.start()
+        assert at_it.wait(10)
+        book.update_run_status("known", "running")
+        done.set()
+        asking.join()
+        assert book.get_run("known")["status"] == "running"  # type: ignore[index]
+
+
 def test_who_asks_and_may_not_write_is_answered(path: Path, spool: Path, caplog: pytest.LogCaptureFixture) -> None:
     """What others left stays, and nothing is said: it is nothing to him."""
     with Ledger(path) as book:

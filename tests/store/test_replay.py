@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from ledger import Ledger
 from ledger.doctor import examine
-from ledger.errors import LedgerBusy, LedgerDamaged
+from ledger.errors import LedgerBusy, LedgerDamaged, LedgerError
 from ledger.events import Event
 from ledger.progress import Progress
 from ledger.projections.run import COLUMNS, HYPERPARAMETERS
@@ -50,7 +50,7 @@ from tests.builders import (
     voided,
     wandb_attached,
 )
-from tests.places import Ledgers, on_both, tried
+from tests.places import Ledgers, on_both, on_server, tried
 from tests.store.crowd import ROOT
 from tests.strategies import RUN_IDS, histories
 
@@ -665,6 +665,31 @@ def test_a_table_that_somebody_dropped_is_made_anew(
             book.verify()  # one that is empty would be taken for the truth
         assert book.replay() == 9
         assert (bool(book.verify()), shown(book), made_of(bare_place)) == (True, before, was)
+
+
+@on_server
+def test_two_replays_make_a_table_anew_once(bare_place: str) -> None:
+    """The second waits for the first, and finds it made."""
+    ended: list[object] = []
+
+    def replay_it() -> None:
+        with Ledger(bare_place) as book:
+            try:
+                ended.append(book.replay())
+            except LedgerError as exc:
+                ended.append(exc)
+
+    with Ledger(bare_place) as book:
+        book.append(some_runs(9))
+        with behind(bare_place, guarded=True) as db:
+            db.execute("DROP TABLE training_metrics")
+        threads = [threading.Thread(target=replay_it) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert ended == [9, 9]
+        assert book.verify()
 
 
 def test_a_replay_without_heads_is_damage(bare_place: str) -> None:

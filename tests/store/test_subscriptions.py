@@ -300,6 +300,11 @@ ATTACKS = [
     "DROP INDEX training_runs_host_newest",
     "ALTER TABLE training_runs ADD COLUMN x text",
     "CREATE INDEX i ON training_runs (host)",
+    "CREATE TEMP TABLE Training_Events (position bigint)",
+    "CREATE TEMP VIEW training_heads AS SELECT 1 AS run_id",
+    "CREATE TEMP TABLE mine (run_id text); ALTER TABLE mine RENAME TO Training_Heads",
+    "DROP VIEW training_timeline",
+    "DROP TABLE training_metrics",
 ]
 ATTACKS_ON_SQLITE = [
     "UPDATE sqlite_sequence SET seq = 0",
@@ -310,8 +315,7 @@ ATTACKS_ON_SQLITE = [
     "BEGIN",
     "RELEASE ledger_delivery",
     "ROLLBACK TO ledger_delivery",
-    "CREATE TEMP TABLE training_runs (x)",
-    "CREATE TEMP VIEW training_runs AS SELECT 1",
+    "CREATE VIRTUAL TABLE temp.training_events USING fts5(position)",
     "CREATE TEMP TRIGGER t AFTER INSERT ON training_events BEGIN SELECT 1; END",
     "PRAGMA query_only = 1",
     "PRAGMA foreign_keys(1)",
@@ -336,7 +340,8 @@ def attacked(book: Ledger, place: str, attack: str) -> None:
 
     def handle(event: Recorded, connection: Any) -> None:
         keep(event, connection)
-        connection.execute(attack)
+        for statement in attack.split("; "):
+            connection.execute(statement)
 
     assert slack(book).for_each(handle, together=True) == 0
     refused = ("tables of its own only", "append-only", "already exists", "other objects depend on it")

@@ -22,9 +22,15 @@ _LOCKED = said(
     " SELECT i.indexrelid FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid"
     " WHERE t.relname = ANY(CAST(:ours AS text[])))) LIMIT 1"
 )
+# Something temporary of a name of ours would be taken for ours, for as long as this connection is open.
+_HIDDEN = said(
+    "SELECT 1 FROM pg_class WHERE relnamespace = pg_my_temp_schema() AND relname = ANY(CAST(:ours AS text[])) LIMIT 1"
+)
 _WRITTEN = said(
-    "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0) FROM pg_stat_xact_user_tables"
-    " WHERE schemaname = current_schema() AND relname = ANY(CAST(:ours AS text[]))"
+    "SELECT (SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0) FROM pg_stat_xact_user_tables"
+    "  WHERE schemaname = current_schema() AND relname = ANY(CAST(:ours AS text[]))),"
+    " (SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+    "  WHERE n.nspname = current_schema() AND c.relname = ANY(CAST(:ours AS text[])))"
 )
 
 
@@ -40,7 +46,7 @@ def attempt_on_server(connection: Server, handler: Callable[[], object]) -> Exce
     if connection.is_idle:
         return _begun_again(connection, failure)
     try:
-        if failure is None and _written(connection) == before and not _is_locked(connection):
+        if failure is None and _written(connection) == before and not _is_touched(connection):
             connection.execute(f"RELEASE SAVEPOINT {SAVEPOINT}")
             return None
         connection.execute(f"ROLLBACK TO SAVEPOINT {SAVEPOINT}")
@@ -59,11 +65,12 @@ def _begun_again(connection: Server, failure: Exception | None) -> Exception:
     return failure
 
 
-def _is_locked(connection: Server) -> bool:
-    """Whether one of the ledger's own tables or indexes is held in a way in which only a stranger holds it."""
-    return _LOCKED.run(connection, {"ours": sorted(OURS)}).fetchone() is not None
+def _is_touched(connection: Server) -> bool:
+    """Whether one of the ledger's own tables or indexes is hidden, or held as only a stranger holds it."""
+    return any(asked.run(connection, {"ours": sorted(OURS)}).fetchone() for asked in (_LOCKED, _HIDDEN))
 
 
-def _written(connection: Server) -> int:
-    """How many rows of the ledger's own tables this transaction has written."""
-    return int(_WRITTEN.run(connection, {"ours": sorted(OURS)}).fetchone()[0])
+def _written(connection: Server) -> tuple[int, int]:
+    """How many rows of the ledger's own tables this transaction has written, and how many of those are there."""
+    rows, there = _WRITTEN.run(connection, {"ours": sorted(OURS)}).fetchone()
+    return int(rows), int(there)

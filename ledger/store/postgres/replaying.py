@@ -7,6 +7,7 @@ that grew meanwhile is folded again there; one that did not differ is kept right
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from functools import cache
@@ -23,7 +24,7 @@ from ledger.store.folding import fold_of, folded_runs
 from ledger.store.parts import in_parts
 from ledger.store.postgres.connection import ServerConnection
 from ledger.store.postgres.database import ServerDatabase
-from ledger.store.postgres.schema import missing
+from ledger.store.postgres.schema import lock_schema, missing
 from ledger.store.postgres.translation import translating
 from ledger.store.projector import settle_ids
 from ledger.store.run_rows import HELD, RunRows, unsettled
@@ -36,6 +37,7 @@ from ledger.store.writing import write_claims, write_details, write_heads, write
 
 __all__ = ["replay_on_server"]
 
+_log = logging.getLogger("ledger")
 _RUNS_AT_ONCE = 250
 _LIVE = PROJECTION
 _BESIDE = projection_named("replayed_")  # temporary tables, which nobody else sees and no crash leaves behind
@@ -61,15 +63,20 @@ def replay_on_server(database: ServerDatabase, watcher: Watcher | None = None) -
 
 def _make_what_is_missing(own: ServerConnection) -> bool:
     """Make tables, indexes and the view; return whether there were tables, with the transaction still open then."""
-    making, lacks_tables = missing(own)
-    if making:
-        own.begin()
-        if lacks_tables:
-            own.execute("LOCK TABLE training_heads IN EXCLUSIVE MODE")  # who appends comes by the heads first
-        for statement in making:
-            own.execute(statement)
-        if not lacks_tables:
-            own.execute("COMMIT")
+    if not missing(own)[0]:
+        return False
+    own.begin()
+    lock_schema(own)
+    making, lacks_tables = missing(own)  # another replay may have made it while we waited
+    if lacks_tables:
+        own.execute("LOCK TABLE training_heads IN EXCLUSIVE MODE")  # who appends comes by the heads first
+        _log.warning(
+            "tables are made anew, and nobody but their owner has a right to them: run what `ledger grants` prints"
+        )
+    for statement in making:
+        own.execute(statement)
+    if not lacks_tables:
+        own.execute("COMMIT")
     return lacks_tables
 
 

@@ -21,7 +21,16 @@ from ledger.store.postgres.translation import ELSEWHERE
 from ledger.store.spelling import VERBATIM
 from ledger.store.statements import said
 
-__all__ = ["indexes", "is_restored", "migrate", "missing", "pending", "schema_statements", "take_over_restored"]
+__all__ = [
+    "indexes",
+    "is_restored",
+    "lock_schema",
+    "migrate",
+    "missing",
+    "pending",
+    "schema_statements",
+    "take_over_restored",
+]
 
 _dialect: Callable[..., sa.Dialect] = postgresql.dialect
 _OUR_LOCKS = 0x1ED6E3  # the space of advisory locks under which schemas are made
@@ -68,7 +77,7 @@ def pending(connection: ServerConnection, place: str) -> list[str]:
 
 def migrate(connection: ServerConnection, place: str) -> None:
     """Create what is not there, in the open transaction; who starts at the same time waits, and finds it made."""
-    _LOCK.ask(connection)
+    lock_schema(connection)
     steps = pending(connection, place)
     if len(steps) == len(STEPS):
         for statement in schema_statements():
@@ -95,6 +104,11 @@ def _bring_up(connection: ServerConnection, steps: Sequence[str]) -> None:
             connection.execute(f'ALTER TABLE ledger_subscriptions ADD COLUMN {name} TEXT COLLATE "C"')
 
 
+def lock_schema(connection: ServerConnection) -> None:
+    """Be the one who changes this schema, in the open transaction."""
+    _LOCK.ask(connection)
+
+
 def missing(connection: ServerConnection) -> tuple[list[str], bool]:
     """Return what makes anew what somebody dropped of what follows from events, and whether tables are among it.
 
@@ -115,7 +129,7 @@ def missing(connection: ServerConnection) -> tuple[list[str], bool]:
 
 def take_over_restored(connection: ServerConnection) -> None:
     """Let new events stand behind those that a dump of another server has brought, in the open transaction."""
-    _LOCK.ask(connection)
+    lock_schema(connection)
     if is_restored(connection):
         state.remember(connection, state.SHIFT, str(_SHIFTED.ask(connection).fetchone()[0]))
 

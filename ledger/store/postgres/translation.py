@@ -69,6 +69,8 @@ def _translated(exc: Exception, place: str, busy_seconds_max: float) -> LedgerEr
         return AppendOnly()
     if code.startswith(("55P03", "40")):
         return LedgerBusy(place, busy_seconds_max, by="another writer of the same run")
+    if code == "0A000" and "recovery" in str(exc):  # what may not be begun on a standby
+        return _read_only(place, _words(exc))
     for beginning, make in _BY_CODE.items():
         if code.startswith(beginning):
             return make(place, _words(exc))

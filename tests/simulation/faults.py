@@ -83,7 +83,7 @@ class _Open:
     path: Path
 
 
-class Wired(sqlite3.Connection):
+class Wired(forking.Lendable):
     """A connection of a process."""
 
     kernel: Kernel

@@ -110,7 +110,7 @@ def test_a_follower_sees_what_events_gives(ledgers: Ledgers, data: st.DataObject
     batches = data.draw(
         st.lists(st.lists(st.tuples(st.sampled_from(sorted(kinds)), st.sampled_from("rs")), max_size=6))
     )
-    types = data.draw(st.none() | st.lists(st.sampled_from(sorted(kinds)), max_size=2))
+    types = data.draw(st.none() | st.lists(st.sampled_from(sorted(kinds)), min_size=1, max_size=2))
     run_id = data.draw(st.none() | st.sampled_from("rs"))
     with ledgers() as book, pytest.MonkeyPatch.context() as patched:
         patched.setattr(following, "POSITIONS_MAX", data.draw(st.integers(1, 4)))

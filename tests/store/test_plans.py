@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ledger import Ledger
+from ledger.store import forking
 from tests.builders import completed, launched, metrics_logged, started, wandb_attached
 
 
@@ -75,14 +76,12 @@ def plans(book: Ledger, ask: Callable[[Ledger], object], monkeypatch: pytest.Mon
     """Return the plan of each statement that a question runs."""
     seen: dict[str, None] = {}
 
-    def watching(*args: Any, **kwargs: Any) -> sqlite3.Connection:
-        connection = sqlite3.connect(*args, **kwargs)
+    def watching(path: str, **how: Any) -> forking.Lendable:
+        connection = forking.connect(path, **how)
         connection.set_trace_callback(lambda sql: seen.setdefault(sql, None))
         return connection
 
-    monkeypatch.setattr(
-        "ledger.store.sqlite.connect", lambda path, **how: watching(path, isolation_level=None, check_same_thread=False)
-    )
+    monkeypatch.setattr("ledger.store.sqlite.connect", watching)
     ask(book)
     monkeypatch.undo()
     with closing(sqlite3.connect(book.url)) as db:

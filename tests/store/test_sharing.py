@@ -604,7 +604,7 @@ def test_a_position_beyond_all_others_makes_no_more_spans(many: Path) -> None:
     with behind(many) as db:
         db.execute(f"UPDATE {EVENTS} SET position = {2**62} WHERE position = 9")
     with Ledger(many) as book, sharing_much() as noted:
-        assert {"head", "position"} <= {found.kind for found in book.verify().differences}
+        assert {"placed", "position"} <= {found.kind for found in book.verify().differences}
         book.replay()
     assert noted.asked < 3_000
 

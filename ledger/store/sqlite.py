@@ -35,7 +35,7 @@ from ledger.store.forking import (
     in_transaction,
     keep,
     stop,
-)  # fmt: skip
+)
 from ledger.store.migrations import migrate, pending
 from ledger.store.resting import Resting, Unmixed, looked_at
 from ledger.store.translation import is_busy, translating
@@ -266,7 +266,8 @@ class SQLiteDatabase:
     def _connect_to_read(self) -> Lendable:
         if self._closed:
             raise LedgerClosed
-        return self._connect() if self._resting is None else self._resting.connect()
+        resting = self._resting  # which another thread may see stir
+        return self._connect() if resting is None else resting.connect()
 
     def _connect(self) -> Lendable:
         if self._closed:

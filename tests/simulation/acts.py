@@ -62,6 +62,8 @@ def _check_own_word(world: World, node: Node, process: Process, call: Call, fact
     with world.kernel.running(process):
         with suppress(LedgerError):
             assert process.book is not None
+            if process.book.spooled is not None:  # which the question itself may bring in, as it was said there
+                return
             row = process.book.get_run(call.run_id)
             there = {event.event_id for event in process.book.events(call.run_id)} if row else set()
             if row and all(fact.event_id in there for fact in facts) and row["status"] != call.status:

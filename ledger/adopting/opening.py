@@ -86,7 +86,7 @@ def _connection(path: Path, how: str) -> sqlite3.Connection:
         connection.execute("PRAGMA query_only = ON")
         connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
         connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-    except BaseException:
+    except BaseException:  # an interrupt too: nobody else would close it
         connection.close()
         raise
     return connection

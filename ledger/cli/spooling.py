@@ -28,7 +28,8 @@ def sync(said: Namespace) -> int:
     from ledger.spool.places import require_spools
 
     synced: dict[str, Synced] = {}
-    require_spools(*said.spools)
+    if len(said.spools) > 1:  # each is looked at when its turn comes
+        require_spools(*said.spools)
     with opened(said) as ledger:
         for spool in said.spools:
             synced[spool] = ledger.sync(spool, clear=said.clear)

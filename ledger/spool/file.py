@@ -48,7 +48,7 @@ class OpenFile:
         try:
             _write_all(self._descriptor, data)
             os.fsync(self._descriptor)
-        except BaseException:
+        except BaseException:  # an interrupt too: half a line must not stand before the next
             self._cut_back(end)
             raise
 

@@ -132,7 +132,7 @@ class Consumer:
             return done
         try:
             done = self._handled(event)
-        except BaseException:
+        except BaseException:  # an interrupt is no failure, and neither is the end of the process behind it
             with suppress(LedgerError):
                 self._database.transact(lambda c: subscriptions.take_back(c, self._terms.name, self._since))
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 __all__ = ["is_mounted", "make_room", "on_network"]
@@ -42,14 +43,11 @@ _NETWORK = frozenset(
 def on_network(path: Path, mounts: Path = Path("/proc/mounts")) -> bool:
     """Whether *path* lies on a network filesystem; False where the system does not say."""
     try:
-        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
         real = path.resolve().parent  # through symbolic links: what matters is where the file lies
     except OSError:
         return False
     found = (len(Path("/").parts), "")
-    for line in lines:
-        _, mount_point, kind, *_ = [*line.split(), "", "", ""]
-        point = Path(mount_point.replace("\\040", " "))
+    for point, kind in _mounted(mounts):
         if real.is_relative_to(point) and len(point.parts) >= found[0]:
             found = (len(point.parts), kind)
     return found[1] in _NETWORK
@@ -57,11 +55,18 @@ def on_network(path: Path, mounts: Path = Path("/proc/mounts")) -> bool:
 
 def is_mounted(path: Path) -> bool:
     """Whether a file is itself mounted there, so that what lies beside it elsewhere does not lie beside it here."""
+    return any(point == path for point, _ in _mounted(Path("/proc/mounts")))
+
+
+def _mounted(mounts: Path) -> Iterator[tuple[Path, str]]:
+    """Yield where something is mounted, and of which kind; nothing where the system does not say."""
     try:
-        lines = Path("/proc/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return False
-    return any(Path(line.split()[1].replace("\\040", " ")) == path for line in lines)
+        return
+    for line in lines:
+        _, point, kind, *_ = [*line.split(), "", "", ""]
+        yield Path(point.replace("\\040", " ")), kind
 
 
 def make_room(path: Path) -> None:

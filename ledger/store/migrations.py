@@ -186,7 +186,7 @@ def migrate(connection: sqlite3.Connection, path: str, insist: Insist) -> None:
         if new:
             state.remember(connection, state.FOLDED_BY, fold_stamp())
         insist(connection, "COMMIT")
-    except BaseException:
+    except BaseException:  # an interrupt too: a schema is changed as a whole or not at all
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise

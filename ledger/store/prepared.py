@@ -39,7 +39,7 @@ def prepared(ledger: Connection, bounds: Bounds) -> sqlite3.Connection:
             _fill(made, parts)
         made.execute("COMMIT")
         made.execute("PRAGMA query_only = ON")
-    except BaseException:
+    except BaseException:  # an interrupt too: nobody else would close it
         made.close()
         raise
     return made

@@ -81,7 +81,7 @@ def _reading(path: Path, how: str) -> sqlite3.Connection:
         # What somebody made of a text behind the ledger's back is refused by its digest, not by the driver.
         connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
         connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-    except BaseException:
+    except BaseException:  # an interrupt too: nobody else would close it
         connection.close()
         raise
     return connection

@@ -107,7 +107,7 @@ class SQLiteDatabase:
                 connection = self._begun(deadline)
                 yield connection
                 self._insist(connection, "COMMIT")
-        except BaseException:
+        except BaseException:  # an interrupt too: all that the block wrote, or nothing
             if connection is not None and connection.in_transaction:
                 with translating(self.place):
                     connection.execute("ROLLBACK")
@@ -237,7 +237,7 @@ class SQLiteDatabase:
             connection = self._connect()
             try:
                 self._prepare(connection)
-            except BaseException:
+            except BaseException:  # an interrupt too: nobody else would close it
                 connection.close()
                 raise
             self._held, self._opened = connection, None if self.path == MEMORY else identity(self.path)

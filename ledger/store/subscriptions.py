@@ -150,18 +150,22 @@ def advance(connection: Connection, name: str, since: int, to: int) -> int:
 
     Who was overtaken moves nothing, and neither does one behind whose back somebody has rewound.
     """
-    there = held(connection, name).position
-    if there == since or place_of(connection, since) <= place_of(connection, there) < place_of(connection, to):
-        _save(connection, name, to, 0)
-        return to
-    return there
+    return _advance(connection, name, held(connection, name).position, since, to)
 
 
 def come_through(connection: Connection, name: str, since: int, position: int) -> int:
     """Do the same for one event that was handled: who took this consumer for dead meanwhile may have parked it."""
-    if held(connection, name).position != since:
+    there = held(connection, name).position
+    if there != since:
         unpark(connection, name, position)
-    return advance(connection, name, since, position)
+    return _advance(connection, name, there, since, position)
+
+
+def _advance(connection: Connection, name: str, there: int, since: int, to: int) -> int:
+    if there == since or place_of(connection, since) <= place_of(connection, there) < place_of(connection, to):
+        _save(connection, name, to, 0)
+        return to
+    return there
 
 
 def fail(connection: Connection, name: str, since: int) -> int:

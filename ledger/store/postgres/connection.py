@@ -154,7 +154,7 @@ def connect(
         made.execute(_SETTINGS, (f"{max(1, int(lock_seconds_max * 1000))}ms", synchronous == "FULL"))
         if made.info.server_version >= _HAS_TRANSACTION_TIMEOUT:
             made.execute("SET transaction_timeout = 0")
-    except BaseException:
+    except BaseException:  # an interrupt too: nobody else would close it
         made.close()
         raise
     return made

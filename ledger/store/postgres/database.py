@@ -303,7 +303,7 @@ class ServerDatabase:
                 schema.migrate(connection, self.place)
                 schema.take_over_restored(connection)
                 connection.execute("COMMIT")
-            except BaseException:
+            except BaseException:  # an interrupt too: a schema is changed as a whole or not at all
                 _roll_back(connection)
                 raise
         connection.is_prepared = self._readable = True
@@ -330,7 +330,7 @@ def _sent_together(connection: ServerConnection) -> Iterator[None]:
     together.__enter__()
     try:
         yield
-    except BaseException:
+    except BaseException:  # an interrupt too: the pipeline is left, and the first error is what is told
         with suppress(psycopg.Error):
             together.__exit__(None, None, None)
         raise
